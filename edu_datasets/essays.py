@@ -1,0 +1,690 @@
+"""Scored essays: ASAP, ASAP 2.0, ELLIPSE, the sample school, a Hub data set, a school's own file."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, DatasetDict, concatenate_datasets
+
+from .errors import DataError
+from .files import Table, closest, decode, read_bytes, read_table
+from .schema import ESSAYS
+from .splits import connected_groups, find_leaks, k_folds, split_by_group
+
+logger = logging.getLogger(__name__)
+
+MAX_CHARACTERS = 100_000  # a 15,000-word essay; what is longer is a broken quote or another column
+SAMPLE_SCHOOL = Path(__file__).parent / "sample_school"
+
+ASAP_RANGES = {"1": (2, 12), "2": (1, 6), "3": (0, 3), "4": (0, 3), "5": (0, 4), "6": (0, 4), "7": (0, 30), "8": (0, 60)}
+ASAP_ROWS = 12_978
+ASAP2_SUBGROUPS = (
+    "economically_disadvantaged", "student_disability_status", "ell_status", "race_ethnicity", "gender", "grade_level",
+)  # fmt: skip
+ELLIPSE_SCORES = ("Overall", "Cohesion", "Syntax", "Vocabulary", "Phraseology", "Grammar", "Conventions")
+ELLIPSE_SUBGROUPS = ("gender", "grade", "race_ethnicity", "SES")
+
+
+@dataclass
+class EssayColumns:
+    """The user's names for the canonical columns; None where the file has none."""
+
+    text: str = "text"
+    scores: Sequence[str] = ("score",)
+    prompt: str | None = None
+    essay_id: str | None = None
+    learner: str | None = None
+    rater1_scores: Sequence[str] = ()
+    rater2_scores: Sequence[str] = ()
+    subgroups: Sequence[str] = ()
+
+
+@dataclass
+class EssayDataset:
+    """Essays ready for a recipe.
+
+    Attributes:
+        splits: train, validation and test with the columns of `schema.ESSAYS`.
+        name: What the data set is called in the card.
+        score_names: The names of the entries of `scores`.
+        score_ranges: prompt_id -> one (lowest, highest) possible score a score name, in rubric units.
+        score_step: The distance of neighbouring scores, in rubric units.
+        prompts: prompt_id -> the task as the learners read it, '' where unknown.
+        subgroup_columns: The names of the entries of `subgroups`.
+        split_protocol: How the splits were made, in words for the card.
+        licence: The licence as the source states it.
+        rows_read: Rows of the files, before anything was left out.
+        rejected: (file, row, reason) of each row that was left out.
+    """
+
+    splits: DatasetDict
+    name: str
+    score_names: list[str]
+    score_ranges: dict[str, list[tuple[float, float]]]
+    score_step: float = 1.0
+    prompts: dict[str, str] = field(default_factory=dict)
+    subgroup_columns: list[str] = field(default_factory=list)
+    split_protocol: str = ""
+    licence: str = "not stated"
+    rows_read: int = 0
+    rejected: list[tuple[str, int, str]] = field(default_factory=list)
+
+    def fold_splits(self, k: int, seed: int) -> list[DatasetDict]:
+        """Cut train and validation together into `k` folds for cross-validation; the test split is not in them.
+
+        Returns:
+            For each fold: test (the fold), validation (a fifth of the rest, for early stopping and calibration) and train.
+        """
+        pool = concatenate_datasets([self.splits["train"], self.splits["validation"]])
+        groups = connected_groups(pool["learner_id"], text_keys(pool["text"]))
+        splits = []
+        for fold in k_folds(groups, pool["prompt_id"], k, seed):
+            rest = np.setdiff1d(np.arange(len(pool)), fold)
+            inner = k_folds(groups[rest], pool.select(rest)["prompt_id"], 5, seed)[0]
+            parts = {"train": np.delete(rest, inner), "validation": rest[inner], "test": fold}
+            splits.append(DatasetDict({s: pool.select(rows) for s, rows in parts.items()}))
+        return splits
+
+    def facts(self) -> dict:
+        """What the report says of the data; no text and no id."""
+        rows = {split: len(dataset) for split, dataset in self.splits.items()}
+        return {
+            "dataset_name": self.name,
+            "dataset_license": self.licence,
+            "split_protocol": self.split_protocol.strip(),
+            "rows": {**rows, "read": self.rows_read, "rejected": len(self.rejected)},
+            "rejected_rows": self.rejected,
+        }
+
+    def summary(self) -> str:
+        """A table of rows, prompts, scores and lengths, for `--check_data` and the log."""
+        lines = [f"{self.name}: {self.rows_read} rows read, {len(self.rejected)} left out. {self.split_protocol}"]
+        lines += [f"  score '{n}'" + ("" if i else f" (step {self.score_step:g})") for i, n in enumerate(self.score_names)]
+        lines += [f"  {'prompt':12} {'range':>9} {'train':>7} {'valid.':>7} {'test':>7} {'words':>7}"]
+        for prompt, ranges in self.score_ranges.items():
+            counts = [sum(p == prompt for p in self.splits[s]["prompt_id"]) for s in ("train", "validation", "test")]
+            pairs = zip(self.splits["train"]["prompt_id"], self.splits["train"]["text"], strict=True)
+            words = [len(t.split()) for p, t in pairs if p == prompt]
+            span = "{:g}-{:g}".format(*ranges[0])
+            lines += [f"  {prompt[:12]:12} {span:>9} " + " ".join(f"{c:7}" for c in counts) + f" {np.mean(words):7.0f}"]
+        return "\n".join(lines)
+
+
+def load_essays(
+    dataset_name: str = "sample_school",
+    *,
+    data_dir: str | Path | None = None,
+    train_file: str | Path | None = None,
+    validation_file: str | Path | None = None,
+    test_file: str | Path | None = None,
+    columns: EssayColumns | None = None,
+    prompts_file: str | Path | None = None,
+    prompt_ids: Sequence[str] = (),
+    score_range: Sequence[float] | None = None,
+    score_step: float | None = None,
+    split_by: str | None = None,
+    fold: int = 0,
+    seed: int = 42,
+    encoding: str | None = None,
+    separator: str | None = None,
+    skip_bad_rows: bool = False,
+    revision: str | None = None,
+    max_train_samples: int | None = None,
+    max_eval_samples: int | None = None,
+) -> EssayDataset:
+    """Load essays and split them so that no learner and no text stands on two sides.
+
+    Args:
+        dataset_name: 'sample_school', 'asap', 'asap2', 'ellipse', or a Hub id (with a slash). Ignored with `train_file`.
+        data_dir: The folder that holds the public sets; else the environment variable EDU_DATA_DIR.
+        train_file: A table of the user's own, see `files.read_table`. What is not given of validation and test is cut
+            from it, 20 percent each.
+        validation_file: Likewise.
+        test_file: Likewise.
+        columns: The user's column names.
+        prompts_file: A table with the columns prompt_id and, each optional, prompt, score_min, score_max.
+        prompt_ids: Keep only these prompts.
+        score_range: (lowest, highest) possible score of every prompt. None takes it from `prompts_file` or else the
+            lowest and highest score seen in all rows of the prompt.
+        score_step: Distance of neighbouring scores; None finds 1, 0.5 or 0.25.
+        split_by: A column of the user's file; rows with one value stay on one side. None takes the learner column.
+        fold: Which of the five published ASAP folds, 0 to 4.
+        seed: Seed of the split.
+        encoding: See `files.read_table`.
+        separator: See `files.read_table`.
+        skip_bad_rows: Leave rows without a text or a usable score out, and list them, instead of ending the run.
+        revision: The revision of a Hub data set.
+        max_train_samples: Keep a random part of training.
+        max_eval_samples: Keep a random part of validation and of test.
+
+    Raises:
+        DataError: With file, row and column.
+    """
+    if score_range and (len(score_range) != 2 or not score_range[0] < score_range[1]):
+        raise DataError("the score range is not a lowest and a higher highest score.", found=list(score_range))
+    options = {
+        "score_range": score_range or None, "score_step": score_step, "skip": skip_bad_rows, "prompt_ids": list(prompt_ids),
+        "most": {"train": max_train_samples, "validation": max_eval_samples, "test": max_eval_samples}, "seed": seed,
+    }  # fmt: skip
+    columns = columns or EssayColumns()
+    task = read_prompts(prompts_file) if prompts_file else ({}, {})
+    if train_file:
+        tables = {
+            split: read_table(path, encoding, separator)
+            for split, path in (("train", train_file), ("validation", validation_file), ("test", test_file))
+            if path
+        }
+        return _assemble(tables, columns, Path(train_file).name, task, split_by, seed, options)
+    if validation_file or test_file:
+        raise DataError("a validation or test file needs a training file.", fix="Name it with --train_file.")
+    if "/" in dataset_name:
+        tables = _read_hub(dataset_name, revision)
+        return _assemble(tables, columns, dataset_name, task, split_by, seed, options)
+    if dataset_name == "sample_school":
+        return _load_sample_school(seed, options)
+    if dataset_name == "asap":
+        return _load_asap(find_data_dir(data_dir) / "asap", fold, options)
+    if dataset_name == "asap2":
+        return _load_asap2(find_data_dir(data_dir) / "asap2", split_by, seed, options)
+    if dataset_name == "ellipse":
+        return _load_ellipse(find_data_dir(data_dir) / "ellipse", split_by, seed, options)
+    names = ["sample_school", "asap", "asap2", "ellipse"]
+    close = closest(dataset_name, names)
+    raise DataError(
+        "unknown data set." + (f" Did you mean '{close}'?" if close else ""),
+        found=dataset_name,
+        expected=f"one of {', '.join(names)}, or a Hub id such as user/essays",
+        fix="Your own file goes to --train_file.",
+    )
+
+
+def read_essays(
+    path: str | Path,
+    columns: EssayColumns,
+    encoding: str | None = None,
+    separator: str | None = None,
+    skip_bad_rows: bool = False,
+) -> tuple[Dataset, list[int], list[tuple[str, int, str]]]:
+    """Read essays to score: no score column is needed, and texts may be missing where `skip_bad_rows` is set.
+
+    Returns:
+        The essays (`schema.ESSAYS`), the file's row number of each, and (file, row, reason) of the rows left out.
+    """
+    part = _read_rows(read_table(path, encoding, separator), columns, need_scores=False, skip=skip_bad_rows)
+    return part.dataset, part.rows, part.rejected
+
+
+def read_prompts(path: str | Path) -> tuple[dict[str, str], dict[str, tuple[float, float]]]:
+    """prompt_id -> the task's text, and prompt_id -> (lowest, highest) score where the file states them."""
+    table = read_table(path)
+    ids = [_as_text(v) for v in table.column("prompt_id", "a header 'prompt_id' in the prompts file:")]
+    texts = dict(zip(ids, map(_as_text, table.columns.get("prompt", [""] * len(ids))), strict=True))
+    ranges = {}
+    if {"score_min", "score_max"} <= set(table.columns):
+        for i, prompt in enumerate(ids):
+            low, high = (_as_number(table, c, i) for c in ("score_min", "score_max"))
+            if not low < high:
+                raise DataError(
+                    "the lowest score is not below the highest.", file=path, row=table.rows[i], column="score_min",
+                    found=table.columns["score_min"][i],
+                )  # fmt: skip
+            ranges[prompt] = (low, high)
+    return texts, ranges
+
+
+def find_data_dir(data_dir: str | Path | None) -> Path:
+    """`data_dir`, or else the folder that the environment variable EDU_DATA_DIR names."""
+    folder = data_dir or os.environ.get("EDU_DATA_DIR")
+    if not folder:
+        raise DataError(
+            "no folder with the public data sets was named.", fix="Set --data_dir or the environment variable EDU_DATA_DIR."
+        )
+    if not Path(folder).is_dir():
+        raise DataError(f"there is no folder {folder}.", fix="Check --data_dir or the environment variable EDU_DATA_DIR.")
+    return Path(folder)
+
+
+# ---- from a table to canonical rows ---------------------------------------------------------------------------------
+
+
+@dataclass
+class _Part:
+    """One file's essays, with the file's row number of each."""
+
+    path: Path
+    dataset: Dataset
+    rows: list[int]
+    rejected: list[tuple[str, int, str]]
+    rows_read: int
+    unit: list[str]
+
+
+def _read_rows(
+    table: Table, columns: EssayColumns, *, need_scores: bool, skip: bool, split_by: str | None = None
+) -> _Part:
+    """Map the user's columns to `schema.ESSAYS` and check every cell."""
+    path, n = table.path, len(table)
+    texts = table.column(columns.text, "--text_column")
+    have = need_scores or all(c in table.columns for c in columns.scores)
+    if have:
+        for name in columns.scores:
+            table.column(name, "--score_column")
+    prompts = table.column(columns.prompt, "--prompt_column") if columns.prompt else ["all"] * n
+    ids = table.column(columns.essay_id, "--id_column") if columns.essay_id else [f"row {r}" for r in table.rows]
+    learners = table.column(columns.learner, "--learner_column") if columns.learner else [""] * n
+    unit = table.column(split_by, "--split_by") if split_by else learners
+    for option, names in (("--rater1_column", columns.rater1_scores), ("--rater2_column", columns.rater2_scores)):
+        for name in names:
+            table.column(name, option)
+    for name in columns.subgroups:
+        table.column(name, "--subgroup_columns")
+    blank = [math.nan] * len(columns.scores)
+
+    records: dict[str, list] = {name: [] for name in ESSAYS}
+    rows: list[int] = []
+    units: list[str] = []
+    problems: list[DataError] = []
+    first_row: dict[str, int] = {}
+    for i, row in enumerate(table.rows):
+        try:
+            text = _check_text(table, columns.text, texts[i], i)
+            essay_id, prompt = _as_text(ids[i]), _as_text(prompts[i])
+            if not prompt:
+                raise DataError("the prompt is missing.", file=path, row=row, column=columns.prompt)
+            if not essay_id:
+                raise DataError("the id is missing.", file=path, row=row, column=columns.essay_id)
+            if essay_id in first_row:
+                raise DataError(
+                    f"the id stands in row {first_row[essay_id]} too.", file=path, row=row, column=columns.essay_id,
+                    fix="Give every essay an id of its own, or leave --id_column out.",
+                )  # fmt: skip
+            scores = [_as_number(table, c, i) for c in columns.scores] if have else blank
+            if need_scores and all(map(math.isnan, scores)):
+                raise DataError("the essay has no score.", file=path, row=row, column=columns.scores[0], expected="a number")
+            raters = [
+                [_as_number(table, c, i) for c in names] or blank for names in (columns.rater1_scores, columns.rater2_scores)
+            ]
+        except DataError as error:
+            problems.append(error)
+            continue
+        first_row[essay_id] = row
+        rows.append(row)
+        units.append(_as_text(unit[i]))
+        subgroups = [_as_text(table.columns[c][i]) for c in columns.subgroups]
+        values = (essay_id, _as_text(learners[i]), prompt, text, scores, *raters, subgroups)
+        for name, value in zip(records, values, strict=True):
+            records[name].append(value)
+    if problems and not skip:
+        more = f" The same file has {len(problems) - 1} more rows that cannot be used." if len(problems) > 1 else ""
+        raise DataError(f"{problems[0]}{more} To leave such rows out and have them listed, add --skip_bad_rows.")
+    if not rows:
+        raise DataError("no row can be used.", file=path)
+    rejected = [(path.name, e.row, str(e)) for e in problems]
+    return _Part(path, Dataset.from_dict(records, features=ESSAYS), rows, rejected, n, units)
+
+
+def _check_text(table: Table, column: str, value: object, i: int) -> str:
+    text = _as_text(value)
+    if not text:
+        raise DataError("the essay is empty.", file=table.path, row=table.rows[i], column=column, expected="a text")
+    if len(text) > MAX_CHARACTERS:
+        raise DataError(
+            f"the essay has {len(text):,} characters.", file=table.path, row=table.rows[i], column=column,
+            expected=f"at most {MAX_CHARACTERS:,}", fix="Look for a quote that never closes, or for the wrong column.",
+        )  # fmt: skip
+    if "\x00" in text:
+        raise DataError("the essay holds a zero byte.", file=table.path, row=table.rows[i], column=column)
+    return text
+
+
+def _as_text(value: object) -> str:
+    """A cell as text without outer white space; 3.0 as '3', null as ''."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:g}"
+    return str(value).strip()
+
+
+def _as_number(table: Table, column: str, i: int) -> float:
+    """A score cell as a float; nan where it is empty."""
+    value = table.columns[column][i]
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return math.nan
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        comma = isinstance(value, str) and value.strip().replace(",", "", 1).isdigit()
+        raise DataError(
+            "not a score.", file=table.path, row=table.rows[i], column=column, found=value,
+            expected="a number, or an empty cell where there is none",
+            fix="Write the decimal comma as a point." if comma else None,
+        )  # fmt: skip
+    return number
+
+
+# ---- from rows to a data set ----------------------------------------------------------------------------------------
+
+
+def _assemble(
+    tables: dict[str, Table],
+    columns: EssayColumns,
+    name: str,
+    task: tuple[dict, dict],
+    split_by: str | None,
+    seed: int,
+    options: dict,
+    **facts: object,
+) -> EssayDataset:
+    """Tables, one a split that the user gave, to an `EssayDataset` with all three splits."""
+    parts = {
+        split: _read_rows(table, columns, need_scores=True, skip=options["skip"], split_by=split_by)
+        for split, table in tables.items()
+    }
+    given = DatasetDict({split: part.dataset for split, part in parts.items()})
+    protocol = _check_given_splits(given, parts)
+    missing = [s for s in ("validation", "test") if s not in given]
+    splits = dict(given)
+    if missing:
+        part = parts["train"]
+        groups = connected_groups(part.unit, text_keys(part.dataset["text"]))
+        cut = split_by_group(part.dataset, groups, part.dataset["prompt_id"], seed)
+        if len(missing) == 1:
+            other = "test" if missing[0] == "validation" else "validation"
+            cut["train"] = concatenate_datasets([cut["train"], cut[other]])
+        splits |= {s: cut[s] for s in ["train", *missing]}
+        unit = f"{split_by or columns.learner} and text" if (split_by or columns.learner) else "text"
+        protocol += f"{' and '.join(missing).capitalize()} cut from the training file, grouped by {unit}, seed {seed}."
+    data = EssayDataset(
+        splits=DatasetDict({s: splits[s] for s in ("train", "validation", "test")}),
+        name=name,
+        score_names=[str(c) for c in columns.scores],
+        score_ranges={},
+        prompts=task[0],
+        subgroup_columns=list(columns.subgroups),
+        split_protocol=protocol,
+        rows_read=sum(p.rows_read for p in parts.values()),
+        rejected=[r for p in parts.values() for r in p.rejected],
+    )
+    for key, value in facts.items():
+        setattr(data, key, value)
+    return _finish(data, task[1], options, parts)
+
+
+def _finish(data: EssayDataset, ranges: dict[str, tuple], options: dict, parts: dict[str, _Part]) -> EssayDataset:
+    """Keep the prompts asked for; find ranges and step; refuse what cannot be learnt."""
+    if wanted := options["prompt_ids"]:
+        known = sorted(set(data.splits["train"]["prompt_id"]))
+        for prompt in wanted:
+            if prompt not in known:
+                raise DataError("there is no such prompt.", found=prompt, expected=f"one of {', '.join(known)}")
+        data.splits = DatasetDict({s: _where(d, set(wanted)) for s, d in data.splits.items()})
+    data.splits = DatasetDict({s: _sample(d, options["most"][s], options["seed"]) for s, d in data.splits.items()})
+    trained = set(data.splits["train"]["prompt_id"])
+    for split in ("validation", "test"):
+        counts = Counter(data.splits[split]["prompt_id"])
+        for prompt in sorted(set(counts) - trained):
+            part = parts.get(split)
+            row = part.rows[list(part.dataset["prompt_id"]).index(prompt)] if part else None
+            raise DataError(
+                f"{counts[prompt]} essays in {split} answer a prompt that no training essay answers.",
+                file=part.path if part else None, row=row, found=prompt, expected="prompts that stand in training too",
+                fix="A scale cannot be learnt without scores: grade some essays of this prompt, or leave it out.",
+            )  # fmt: skip
+        if not counts:
+            raise DataError(f"the {split} split is empty.", fix="Bring more essays.")
+    everything = [(p, s) for d in data.splits.values() for p, s in zip(d["prompt_id"], d["scores"], strict=True)]
+    scores = np.array([s for _, s in everything])
+    prompts = np.array([p for p, _ in everything])
+    data.score_step = options["score_step"] or _find_step(scores)
+    data.score_ranges = {}
+    for prompt in sorted(trained):
+        stated = options["score_range"] or ranges.get(prompt)
+        seen = scores[prompts == prompt]
+        data.score_ranges[prompt] = [
+            tuple(map(float, stated)) if stated else (float(np.nanmin(s)), float(np.nanmax(s)))
+            for s in seen.T
+            if stated or not np.isnan(s).all() or _no_scores(prompt, data)
+        ]
+        for s, name, (low, high) in zip(seen.T, data.score_names, data.score_ranges[prompt], strict=True):
+            if len(np.unique(s[~np.isnan(s)])) < 2:
+                raise DataError(
+                    f"every essay of prompt '{prompt}' has the same {name}: there is nothing to learn.",
+                    column=name, found=float(low), expected="at least two different scores a prompt",
+                )  # fmt: skip
+            if not low < high:
+                raise DataError("the lowest possible score is not below the highest.", found=(low, high))
+    _check_ranges(data, parts)
+    return data
+
+
+def _no_scores(prompt: str, data: EssayDataset) -> bool:
+    raise DataError(f"prompt '{prompt}' lacks one of the scores {', '.join(data.score_names)} in every row.")
+
+
+def _check_ranges(data: EssayDataset, parts: dict[str, _Part]) -> None:
+    """Refuse the first score outside its prompt's range, or off the grid of steps."""
+    for part in parts.values():
+        for row, prompt, scores in zip(part.rows, part.dataset["prompt_id"], part.dataset["scores"], strict=True):
+            for score, name, (low, high) in zip(scores, data.score_names, data.score_ranges.get(prompt, []), strict=False):
+                if math.isnan(score):
+                    continue
+                steps = (score - low) / data.score_step
+                if not low <= score <= high or abs(steps - round(steps)) > 1e-6:
+                    raise DataError(
+                        "the score cannot be given.", file=part.path, row=row, column=name, found=score,
+                        expected=f"{low:g} to {high:g} in steps of {data.score_step:g} for prompt '{prompt}'",
+                        fix="Correct the score, or state --score_range and --score_step.",
+                    )  # fmt: skip
+
+
+def _find_step(scores: np.ndarray) -> float:
+    seen = scores[~np.isnan(scores)]
+    for step in (1.0, 0.5, 0.25):
+        if np.allclose(seen / step, np.round(seen / step)):
+            return step
+    raise DataError(
+        "the scores lie on no grid of 1, 0.5 or 0.25 points.",
+        found=float(seen[~np.isclose(seen * 4, np.round(seen * 4))][0]),
+        fix="State the distance of neighbouring scores with --score_step.",
+    )
+
+
+def _check_given_splits(given: DatasetDict, parts: dict[str, _Part]) -> str:
+    """Refuse an id or a text that stands in two files; count learners that do."""
+    id_columns = ["essay_id"] if not all(i.startswith("row ") for i in given["train"]["essay_id"][:1]) else []
+    for column, split, other, row, other_row in find_leaks(given, [*id_columns, "text"]):
+        raise DataError(
+            f"the {'id' if column == 'essay_id' else 'text'} stands in row {parts[split].rows[row]} of "
+            f"{parts[split].path.name} ({split}) too.",
+            file=parts[other].path, row=parts[other].rows[other_row],
+            expected="no essay in two splits, or the test result means nothing",
+            fix="Take it out of one of the files.",
+        )  # fmt: skip
+    learners = len(find_leaks(given, ["learner_id"]))
+    if learners:
+        logger.warning("%d learners stand in two of the given splits: the test result is that of known learners", learners)
+    names = [f"{p.path.name} as {s}" for s, p in parts.items()] if len(parts) > 1 else []
+    return f"Given files: {', '.join(names)}. " if names else ""
+
+
+def _sample(dataset: Dataset, most: int | None, seed: int) -> Dataset:
+    """At most `most` random rows, in their order."""
+    if most is None or most >= len(dataset):
+        return dataset
+    return dataset.select(np.sort(np.random.default_rng(seed).permutation(len(dataset))[:most]))
+
+
+def _where(dataset: Dataset, prompts: set[str]) -> Dataset:
+    return dataset.select([i for i, p in enumerate(dataset["prompt_id"]) if p in prompts])
+
+
+def text_keys(texts: Sequence[str]) -> list[str]:
+    """Texts without case and white space, to find the same text again."""
+    return [" ".join(t.lower().split()) for t in texts]
+
+
+# ---- public data sets -----------------------------------------------------------------------------------------------
+
+
+def _load_sample_school(seed: int, options: dict) -> EssayDataset:
+    """The embedded default, see sample_school/README.md: 140 essays of 48 fictional learners on three prompts."""
+    table = read_table(SAMPLE_SCHOOL / "essays.csv")
+    learners = read_table(SAMPLE_SCHOOL / "learners.csv")
+    row_of = {learner: i for i, learner in enumerate(learners.columns["learner_id"])}
+    for name in ("grade", "language_learner"):
+        table.columns[name] = [learners.columns[name][row_of[lid]] for lid in table.columns["learner_id"]]
+    columns = EssayColumns(
+        prompt="prompt_id", essay_id="essay_id", learner="learner_id", rater1_scores=["rater1_score"],
+        rater2_scores=["rater2_score"], subgroups=["grade", "language_learner"],
+    )  # fmt: skip
+    task = read_prompts(SAMPLE_SCHOOL / "prompts.csv")
+    return _assemble(
+        {"train": table}, columns, "sample_school (fictional)", task, None, seed, options, licence="apache-2.0"
+    )
+
+
+def read_asap(path: str | Path) -> Table:
+    """Read ASAP's training_set_rel3.tsv, plain or gzip, in its original bytes or decoded.
+
+    The file is tab separated without csv quoting: an essay wrapped in quotes has them doubled inside, and one (10534)
+    opens a quote that never closes, so that csv readers swallow its two successors. Most lines are Windows-1252, 31
+    are UTF-8. Source: Kaggle, The Hewlett Foundation: Automated Essay Scoring (2012).
+
+    A row: essay_id 1, essay_set '1', essay 'Dear local newspaper, ...', rater1_domain1 '4', rater2_domain1 '4',
+    domain1_score '8', ...
+
+    Raises:
+        DataError: A line has another number of fields than the header.
+    """
+    path = Path(path)
+    lines = decode(read_bytes(path), path).split("\n")
+    header = lines[0].rstrip("\r").split("\t")
+    for name in ("essay_id", "essay_set", "essay", "rater1_domain1", "rater2_domain1", "domain1_score"):
+        if name not in header:
+            raise DataError("the column is missing.", file=path, row=1, column=name, expected="ASAP's training_set_rel3.tsv")
+    records, rows = [], []
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip("\r"):
+            continue
+        record = line.rstrip("\r").split("\t")
+        if len(record) != len(header):
+            raise DataError(f"the row has {len(record)} fields.", file=path, row=number, expected=f"{len(header)} fields")
+        records.append(record)
+        rows.append(number)
+    table = Table(path, {name: [r[i] for r in records] for i, name in enumerate(header)}, rows)
+    table.columns["essay"] = [_unquote(text) for text in table.columns["essay"]]
+    return table
+
+
+def _unquote(text: str) -> str:
+    """ASAP's quoting: one outer pair of quotes, doubled ones inside; a lone opening quote stays."""
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1]
+    return text.replace('""', '"')
+
+
+def _load_asap(folder: Path, fold: int, options: dict) -> EssayDataset:
+    """ASAP on the five standard folds of Taghipour and Ng (EMNLP 2016): folds/fold_k/{train,dev,test}_ids.txt."""
+    if fold not in range(5):
+        raise DataError("there is no such fold.", found=fold, expected="0 to 4")
+    path = next((p for n in ("training_set_rel3.tsv", "training_set_rel3.tsv.gz") if (p := folder / n).is_file()), None)
+    if path is None:
+        raise DataError(f"there is no training_set_rel3.tsv in {folder}.", fix="It comes from Kaggle's asap-aes competition.")
+    table = read_asap(path)
+    columns = EssayColumns(
+        text="essay", scores=["domain1_score"], prompt="essay_set", essay_id="essay_id",
+        rater1_scores=["rater1_domain1"], rater2_scores=["rater2_domain1"],
+    )  # fmt: skip
+    part = _read_rows(table, columns, need_scores=True, skip=options["skip"])
+    row_of = {essay_id: i for i, essay_id in enumerate(part.dataset["essay_id"])}
+    splits = {}
+    for split, file_name in (("train", "train_ids.txt"), ("validation", "dev_ids.txt"), ("test", "test_ids.txt")):
+        ids_path = folder / "folds" / f"fold_{fold}" / file_name
+        if not ids_path.is_file():
+            raise DataError(f"there is no {ids_path}.", fix="The ids of the standard folds stand in nusnlp/nea on GitHub.")
+        ids = ids_path.read_text().split()
+        unknown = [n for n, i in enumerate(ids, start=1) if i not in row_of]
+        if unknown:
+            raise DataError(
+                f"{len(unknown)} ids are not in {path.name}.", file=ids_path, row=unknown[0],
+                fix=f"The file should have {ASAP_ROWS:,} essays; {len(row_of):,} were read.",
+            )  # fmt: skip
+        splits[split] = part.dataset.select([row_of[i] for i in ids])
+    data = EssayDataset(
+        splits=DatasetDict(splits), name="asap", score_names=["score"], score_ranges={},
+        split_protocol=f"The standard five-fold split (Taghipour and Ng 2016), fold {fold}.",
+        licence="not stated (Kaggle competition rules)", rows_read=part.rows_read, rejected=part.rejected,
+    )  # fmt: skip
+    data = _finish(data, ASAP_RANGES, options, {})
+    if leaks := find_leaks(data.splits, ["text"]):
+        data.split_protocol += f" {len(leaks)} texts stand in two of its splits, as published."
+    return data
+
+
+def _load_asap2(folder: Path, split_by: str | None, seed: int, options: dict) -> EssayDataset:
+    """ASAP 2.0 (scrosseye/ASAP_2.0, CC BY-NC-SA 4.0): 24,278 source-based essays on seven prompts, scores 1 to 6.
+
+    Written from the published column list; not run on the real file. A row: essay_id 'AAAVUP14319000159574', score 4,
+    full_text 'The author ...', assignment 'In ...', prompt_name 'Exploring Venus', economically_disadvantaged
+    'Economically disadvantaged', student_disability_status, ell_status 'No', race_ethnicity, gender 'F'.
+    """
+    table = _read_first(folder, ["ASAP2_train_sourcetexts.csv", "ASAP2.csv", "train.csv"])
+    subgroups = [c for c in ASAP2_SUBGROUPS if c in table.columns]
+    columns = EssayColumns(text="full_text", prompt="prompt_name", essay_id="essay_id", subgroups=subgroups)
+    ranges = {_as_text(p): (1.0, 6.0) for p in table.column("prompt_name", "--prompt_column")}
+    task = dict(zip(map(_as_text, table.columns["prompt_name"]), table.columns.get("assignment", []), strict=False))
+    return _assemble({"train": table}, columns, "asap2", (task, ranges), split_by, seed, options, licence="cc-by-nc-sa-4.0")
+
+
+def _load_ellipse(folder: Path, split_by: str | None, seed: int, options: dict) -> EssayDataset:
+    """ELLIPSE (scrosseye, CC BY-NC-SA 4.0): some 6,500 essays of English learners, overall and six analytic scores.
+
+    Written from the published column list; not run on the real file. Scores 1 to 5 in steps of 0.5. A row:
+    text_id_kaggle 'BA5...', full_text 'I think ...', gender 'Female', grade 10, race_ethnicity, SES, prompt 'Career
+    commitment', Overall 3.0, Cohesion 3.5, Syntax 3.0, Vocabulary 3.0, Phraseology 3.0, Grammar 2.5, Conventions 3.0.
+    """
+    tables = {"train": _read_first(folder, ["ELLIPSE_Final_github_train.csv", "ELLIPSE_Final_github.csv", "train.csv"])}
+    if (test := folder / "ELLIPSE_Final_github_test.csv").is_file():
+        tables["test"] = read_table(test)
+    train = tables["train"]
+    columns = EssayColumns(
+        text="full_text", scores=ELLIPSE_SCORES, essay_id="text_id_kaggle",
+        subgroups=[c for c in ELLIPSE_SUBGROUPS if c in train.columns],
+    )  # fmt: skip  # one rubric serves its 29 prompts, so that they share a scale: no prompt column
+    options = {**options, "score_step": options["score_step"] or 0.5}
+    task = ({}, {"all": (1.0, 5.0)})
+    return _assemble(tables, columns, "ellipse", task, split_by, seed, options, licence="cc-by-nc-sa-4.0")
+
+
+def _read_first(folder: Path, names: Sequence[str]) -> Table:
+    for name in names:
+        if (folder / name).is_file():
+            return read_table(folder / name)
+    raise DataError(f"there is none of {', '.join(names)} in {folder}.", fix="Download the data set into this folder.")
+
+
+def _read_hub(name: str, revision: str | None) -> dict[str, Table]:
+    """A Hub data set's splits as tables; row 1 is the first record."""
+    from datasets import load_dataset
+
+    try:
+        splits = load_dataset(name, revision=revision)
+    except (FileNotFoundError, ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise DataError(
+            f"the data set {name} could not be loaded from the Hub ({type(error).__name__}: {str(error)[:200]}).",
+            fix="Check the name and the network; your own file goes to --train_file.",
+        ) from error
+    keep = {s: splits[s] for s in ("train", "validation", "test") if s in splits}
+    if "train" not in keep:
+        raise DataError(f"{name} has no split 'train'.", found=list(splits))
+    return {s: Table(Path(f"{name} ({s})"), d.to_dict(), list(range(1, len(d) + 1))) for s, d in keep.items()}

@@ -1,0 +1,250 @@
+"""Tables from csv, tsv, json, jsonl and parquet files, plain or gzip, with the row numbers a user sees.
+
+A file is read whole or not at all: a quote that never closes, a row with a field too many or a byte that is not text
+ends in a `DataError` that names the row, where csv readers with default settings would swallow rows in silence.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import gzip
+import io
+import json
+import logging
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import DataError
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet")
+SEPARATORS = (",", "\t", ";", "|")
+csv.field_size_limit(2**31 - 1)  # an overlong field is reported by its row, not by the csv module
+
+
+@dataclass
+class Table:
+    """A file as columns of equal length.
+
+    Attributes:
+        path: The file.
+        columns: Column name -> its values: `str` for csv and tsv ('' where empty), the json or parquet value elsewhere.
+        rows: The number of each row as the user sees it (see `DataError`).
+    """
+
+    path: Path
+    columns: dict[str, list]
+    rows: list[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def column(self, name: str, option: str) -> list:
+        """The values of column `name`.
+
+        Args:
+            name: The column as the file names it.
+            option: The command line option that would name another column, for the message.
+
+        Raises:
+            DataError: There is no such column; the message says which one is close.
+        """
+        if name in self.columns:
+            return self.columns[name]
+        close = closest(name, self.columns)
+        raise DataError(
+            f"there is no column '{name}'." + (f" Did you mean '{close}'?" if close else ""),
+            file=self.path,
+            expected=f"one of the columns {', '.join(map(repr, self.columns))}",
+            fix=f"Name the right one with {option}" + (f" {close}." if close else "."),
+        )
+
+
+def closest(name: str, names: Iterable[str]) -> str | None:
+    """The name in `names` that `name` was probably meant to be, or None."""
+    by_lower = {str(n).lower(): n for n in names}
+    found = difflib.get_close_matches(str(name).lower(), list(by_lower), n=1, cutoff=0.6)
+    return by_lower[found[0]] if found else None
+
+
+def read_table(path: str | Path, encoding: str | None = None, separator: str | None = None) -> Table:
+    """Read a table.
+
+    Args:
+        path: A .csv, .tsv, .txt, .json, .jsonl or .parquet file, or one of them with .gz behind.
+        encoding: The encoding of a text file. None reads UTF-8 (with or without a byte order mark) and, line by line
+            where a line is not UTF-8, Windows-1252; how many lines that were is logged.
+        separator: The separator of a csv file. None finds it in the header.
+
+    Raises:
+        DataError: The file is missing, empty, not text, of another kind, or not a regular table.
+    """
+    path = Path(path)
+    suffixes = [s.lower() for s in path.suffixes]
+    kind = suffixes[-2] if len(suffixes) > 1 and suffixes[-1] == ".gz" else (suffixes or [""])[-1]
+    if not path.is_file():
+        close = closest(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else None
+        raise DataError(
+            f"there is no file {path}." + (f" Did you mean '{close}'?" if close else ""),
+            fix="Paths are taken from the folder the command runs in.",
+        )
+    if kind not in SUFFIXES:
+        raise DataError("unknown kind of file.", file=path, found=kind, expected=f"one of {', '.join(SUFFIXES)}")
+    if kind == ".parquet":
+        return _read_parquet(path)
+    text = decode(read_bytes(path), path, encoding)
+    if kind in (".json", ".jsonl"):
+        return _read_json(path, text, lines=kind == ".jsonl")
+    return _read_delimited(path, text, separator or ("\t" if kind == ".tsv" else None))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file, unpacked where it is gzip."""
+    data = path.read_bytes()
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"the gzip file is damaged ({error}).", file=path, fix="Download or copy it again.") from error
+    if not data.strip():
+        raise DataError("the file is empty.", file=path, expected="a header and at least one row")
+    return data
+
+
+def decode(data: bytes, path: Path, encoding: str | None = None) -> str:
+    """Bytes to text; line by line UTF-8 or else Windows-1252 where no `encoding` is stated.
+
+    Raises:
+        DataError: The bytes are not text, or not in `encoding`.
+    """
+    if encoding is None and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding = "utf-16"
+    if encoding is None and b"\x00" in data[:65536]:
+        raise DataError(
+            "the file is binary, not text.", file=path, expected="a text table", fix="Export the sheet as csv (UTF-8)."
+        )
+    try:
+        return data.decode(encoding or "utf-8-sig")
+    except LookupError as error:
+        raise DataError(f"unknown encoding '{encoding}'.", fix="Use utf-8, cp1252 or utf-16, say.") from error
+    except UnicodeError as error:
+        if encoding is not None:
+            row = data[: getattr(error, "start", 0)].count(b"\n") + 1
+            raise DataError(
+                f"the file is not in the encoding {encoding}.", file=path, row=row, fix="Leave --encoding out to detect it."
+            ) from error
+    lines, other = [], 0
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        try:
+            lines.append(line.decode("utf-8"))
+        except UnicodeDecodeError:
+            try:
+                lines.append(line.decode("cp1252"))
+            except UnicodeDecodeError as error:
+                byte = f"byte 0x{line[error.start]:02X}"
+                raise DataError(
+                    "the line is neither UTF-8 nor Windows-1252.",
+                    file=path,
+                    row=number,
+                    found=byte,
+                    fix="State the file's encoding with --encoding, or save it as UTF-8.",
+                ) from error
+            other += 1
+    logger.warning("%s: %d of %d lines are not UTF-8 and were read as Windows-1252", path.name, other, len(lines))
+    return "\n".join(lines)
+
+
+def _read_delimited(path: Path, text: str, separator: str | None) -> Table:
+    head = text.lstrip("\ufeff\r\n").split("\n", 1)[0]
+    if separator is None:
+        separator = max(SEPARATORS, key=head.count) if any(map(head.count, SEPARATORS)) else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    header: list[str] = []
+    records: list[list[str]] = []
+    rows: list[int] = []
+    row, line = 0, 1
+    try:
+        for record in reader:
+            row += 1
+            if any(record):
+                if not header:
+                    header = [name.strip() for name in record]
+                else:
+                    records.append(record)
+                    rows.append(row)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"a quote opens in this row (line {line} of the file) and does not close ({error}).",
+            file=path,
+            row=row + 1,
+            fix='Inside a quoted field write a quote twice (""), and close every field that opens one.',
+        ) from error
+    _check_header(header, path)
+    for record, row in zip(records, rows, strict=True):
+        if len(record) != len(header):
+            others = [s for s in SEPARATORS if s != separator and s.join(record).count(s) + 1 == len(header)]
+            hint = f" The row seems to be separated by {others[0]!r}." if len(record) == 1 and others else ""
+            raise DataError(
+                f"the row has {len(record)} fields.{hint}",
+                file=path,
+                row=row,
+                expected=f"{len(header)} fields separated by {separator!r}, as in the header",
+                fix="Quote fields that contain the separator, or name another one with --separator.",
+            )
+    if not records:
+        raise DataError("the file has a header and no rows.", file=path, expected="at least one row")
+    return Table(path, {name: [r[i] for r in records] for i, name in enumerate(header)}, rows)
+
+
+def _check_header(header: Sequence[str], path: Path) -> None:
+    if twice := sorted({n for n in header if header.count(n) > 1}):
+        raise DataError("the column stands twice in the header.", file=path, row=1, column=twice[0])
+    if "" in header:
+        raise DataError(f"column {list(header).index('') + 1} has no name in the header.", file=path, row=1)
+
+
+def _read_json(path: Path, text: str, lines: bool) -> Table:
+    records: list[tuple[int, dict]] = []
+    parts = enumerate(text.split("\n"), start=1) if lines else [(1, text)]
+    for row, part in parts:
+        if not part.strip():
+            continue
+        try:
+            value = json.loads(part)
+        except (json.JSONDecodeError, RecursionError) as error:
+            where = row if lines else getattr(error, "lineno", 1)
+            raise DataError(f"not valid json ({type(error).__name__}).", file=path, row=where) from error
+        if lines:
+            records.append((row, value))
+        elif isinstance(value, dict) and value and all(isinstance(v, list) for v in value.values()):
+            lengths = {len(v) for v in value.values()}
+            if len(lengths) > 1:
+                raise DataError(f"the columns differ in length: {sorted(lengths)}.", file=path)
+            records += enumerate((dict(zip(value, r, strict=True)) for r in zip(*value.values(), strict=True)), start=1)
+        else:
+            records += enumerate(value if isinstance(value, list) else [value], start=1)
+    for row, record in records:
+        if not isinstance(record, dict):
+            raise DataError("the record is not an object.", file=path, row=row, expected='{"column": value, ...}')
+    if not records:
+        raise DataError("the file has no rows.", file=path, expected="at least one record")
+    names = list(dict.fromkeys(name for _, record in records for name in record))
+    return Table(path, {n: [r.get(n) for _, r in records] for n in names}, [row for row, _ in records])
+
+
+def _read_parquet(path: Path) -> Table:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"not a readable parquet file ({type(error).__name__}).", file=path) from error
+    if not table.num_rows:
+        raise DataError("the file has no rows.", file=path, expected="at least one row")
+    return Table(path, table.to_pydict(), list(range(1, table.num_rows + 1)))

@@ -1,0 +1,103 @@
+"""Splits that cannot leak: what belongs together (a learner, a text) stays on one side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from datasets import Dataset, DatasetDict
+from sklearn.model_selection import StratifiedGroupKFold
+
+from .errors import DataError
+
+
+def connected_groups(*keys: Sequence[str]) -> np.ndarray:
+    """Number the groups of rows that share a value in any of `keys`, directly or through others.
+
+    Args:
+        keys: Sequences of one length, one value a row; '' means unknown and joins nothing.
+
+    Returns:
+        int64 array of shape (rows,): the group of each row.
+
+    >>> connected_groups(["a", "b", "c"], ["x", "x", "y"]).tolist()
+    [0, 0, 1]
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    n = len(keys[0])
+    first: dict[tuple[int, str], int] = {}
+    edges = [
+        (row, first.setdefault((k, value), row)) for k, values in enumerate(keys) for row, value in enumerate(values) if value
+    ]
+    a, b = np.array(edges or [(0, 0)]).T
+    return connected_components(coo_matrix((np.ones(len(a)), (a, b)), shape=(n, n)), directed=False)[1].astype(np.int64)
+
+
+def k_folds(groups: Sequence[int], strata: Sequence[str], k: int, seed: int) -> list[np.ndarray]:
+    """Cut rows into `k` folds; a group is never cut, and the shares of the strata are kept as far as groups allow.
+
+    Args:
+        groups: The group of each row, see `connected_groups`.
+        strata: What to balance, one value a row (the prompt, say).
+        k: Number of folds, at least 2.
+        seed: Seed of the shuffle.
+
+    Returns:
+        `k` disjoint int64 arrays of row numbers in ascending order, together all rows.
+
+    Raises:
+        DataError: There are fewer groups than folds.
+    """
+    n_groups = len(set(np.asarray(groups).tolist()))
+    if n_groups < k:
+        raise DataError(
+            f"{n_groups} groups (learners or different texts) cannot be cut into {k} parts.",
+            expected=f"at least {k} groups",
+            fix="Bring more data, or give the splits as files: --train_file, --validation_file, --test_file.",
+        )
+    labels = np.unique(np.asarray(strata), return_inverse=True)[1]
+    k_most = int(np.bincount(labels).max())
+    if k_most < k:  # sklearn stratifies only where some stratum could reach every fold
+        labels = np.zeros(len(labels), dtype=int)
+    folder = StratifiedGroupKFold(n_splits=k, shuffle=True, random_state=seed)
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a rare prompt that does not reach every fold is no fault
+        return [test for _, test in folder.split(np.zeros(len(labels)), labels, groups)]
+
+
+def split_by_group(dataset: Dataset, groups: Sequence[int], strata: Sequence[str], seed: int) -> DatasetDict:
+    """Train, validation and test with 60, 20 and 20 percent of the rows, no group cut, strata balanced."""
+    folds = k_folds(groups, strata, k=5, seed=seed)
+    parts = {"train": np.sort(np.concatenate(folds[2:])), "validation": folds[1], "test": folds[0]}
+    return DatasetDict({name: dataset.select(rows) for name, rows in parts.items()})
+
+
+def find_leaks(splits: DatasetDict, columns: Sequence[str]) -> list[tuple[str, str, str, int, int]]:
+    """Rows of two splits that share a value.
+
+    Args:
+        splits: The splits.
+        columns: String columns to compare; '' is no value. Case and white space do not count.
+
+    Returns:
+        (column, split, other split, row in split, row in other split) for each shared value, rows counted from 0.
+    """
+    leaks = []
+    names = list(splits)
+    for column in columns:
+        seen: dict[str, tuple[str, int]] = {}
+        for name in names:
+            here: dict[str, tuple[str, int]] = {}
+            for row, value in enumerate(splits[name][column]):
+                key = " ".join(str(value).lower().split())
+                if not key:
+                    continue
+                if key in seen:
+                    leaks.append((column, seen[key][0], name, seen[key][1], row))
+                here.setdefault(key, (name, row))
+            seen = {**here, **seen}
+    return leaks

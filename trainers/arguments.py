@@ -1,0 +1,165 @@
+"""The options that every recipe shares, in four groups: data, model, adapter, training."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+from .parser import ConfigurationError
+from .precision import supports_bf16
+
+DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@dataclass
+class DataArguments:
+    """Which data, and how it is split."""
+
+    dataset_name: str = field(
+        default="sample_school", metadata={"help": "built-in data set, or a Hub id with a slash (user/essays)"}
+    )
+    dataset_revision: str | None = field(default=None, metadata={"help": "revision of a Hub data set"})
+    data_dir: str | None = field(
+        default=None, metadata={"help": "folder with the public data sets; else the environment variable EDU_DATA_DIR"}
+    )
+    train_file: str | None = field(
+        default=None, metadata={"help": "your own csv, tsv, json, jsonl or parquet file (.gz too); replaces dataset_name"}
+    )
+    validation_file: str | None = field(default=None, metadata={"help": "cut from the training file where not given"})
+    test_file: str | None = field(default=None, metadata={"help": "cut from the training file where not given"})
+    encoding: str | None = field(default=None, metadata={"help": "encoding of your files; found out where not given"})
+    separator: str | None = field(default=None, metadata={"help": "separator of your csv; found out where not given"})
+    skip_bad_rows: bool = field(
+        default=False, metadata={"help": "leave rows that cannot be used out and list them, instead of stopping"}
+    )
+    split_by: str | None = field(
+        default=None, metadata={"help": "a column of your file whose values stay on one side of a split (class, school)"}
+    )
+    fold: int = field(default=0, metadata={"help": "which fold of a data set with published folds"})
+    split_seed: int = field(default=42, metadata={"help": "seed of the split; --seed is that of the training"})
+    max_train_samples: int | None = field(default=None, metadata={"help": "use a random part of training, for a trial"})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "use a random part of validation and test"})
+    subgroup_columns: list[str] = field(
+        default_factory=list, metadata={"help": "columns that say which group a learner is in, kept for fairness tables"}
+    )
+    check_data: bool = field(
+        default=False, metadata={"help": "read, check, split, count, estimate the cost, and stop before training"}
+    )
+
+
+@dataclass
+class ModelArguments:
+    """Which checkpoint, and how it is built."""
+
+    model_name_or_path: str = field(
+        default=DEFAULT_ENCODER, metadata={"help": "a folder or a Hub id; the default needs no Hub with the extra 'offline'"}
+    )
+    model_revision: str = field(default="main", metadata={"help": "branch, tag or commit on the Hub"})
+    trust_remote_code: bool = field(default=False, metadata={"help": "run code that the model's repository brings"})
+    dropout: float = field(
+        default=0.0, metadata={"help": "dropout of hidden states; 0 suits regression and is a quarter faster on CPU"}
+    )
+    attention_dropout: float = field(
+        default=0.0, metadata={"help": "dropout of attention weights; above 0 it halves the speed on CPU"}
+    )
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "eager, sdpa, flash_attention_2 ...; the fastest for the device where not given"}
+    )
+
+
+@dataclass
+class AdapterArguments:
+    """LoRA, with the names of trl's ModelConfig."""
+
+    use_peft: bool = field(default=False, metadata={"help": "train a LoRA adapter instead of all weights"})
+    lora_r: int = field(default=16, metadata={"help": "rank"})
+    lora_alpha: int = field(default=32, metadata={"help": "scale; the update is multiplied by lora_alpha / lora_r"})
+    lora_dropout: float = field(default=0.0, metadata={"help": "dropout in front of the adapter"})
+    lora_target_modules: list[str] = field(
+        default_factory=lambda: ["all-linear"], metadata={"help": "modules that get an adapter"}
+    )
+    use_rslora: bool = field(default=False, metadata={"help": "scale by lora_alpha / sqrt(lora_r) (Kalajdzievski 2023)"})
+    use_dora: bool = field(default=False, metadata={"help": "learn magnitude and direction apart (Liu et al. 2024)"})
+    merge_adapter: bool = field(
+        default=True, metadata={"help": "save the model with the adapter merged in; false saves the adapter alone"}
+    )
+
+    def merges(self) -> bool:
+        """Whether a whole model is saved: always, but for an adapter that is to stay alone."""
+        return self.merge_adapter or not self.use_peft
+
+    def __post_init__(self):
+        if self.lora_r < 1:
+            raise ConfigurationError(f"--lora_r is {self.lora_r}; expected a whole number from 1 on.")
+
+
+@dataclass
+class RecipeTrainingArguments(TrainingArguments):
+    """transformers' TrainingArguments with a precision that fits the device, early stopping, folds and a search.
+
+    Differs from TrainingArguments in these defaults: output_dir, eval_strategy and save_strategy 'epoch',
+    load_best_model_at_end, save_total_limit 2, warmup_steps 0.1 (a share), logging_steps 10.
+    """
+
+    output_dir: str = field(default="runs/recipe", metadata={"help": "where everything that comes out is written"})
+    eval_strategy: str = field(default="epoch", metadata={"help": "no, steps or epoch"})
+    save_strategy: str = field(default="epoch", metadata={"help": "no, steps, epoch or best"})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "keep the checkpoint that was best on validation"})
+    save_total_limit: int | None = field(default=2, metadata={"help": "how many checkpoints stay on disk"})
+    warmup_steps: float = field(default=0.1, metadata={"help": "warm-up steps; a number below 1 is a share of all steps"})
+    logging_steps: float = field(default=10, metadata={"help": "log every so many steps"})
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "examples a device and step"})
+    per_device_eval_batch_size: int = field(default=32, metadata={"help": "examples a device and evaluation step"})
+    precision: str = field(
+        default="auto",
+        metadata={"help": "auto, bf16, fp16 or fp32; auto takes bf16 where the device computes it natively, CPU too",
+                  "choices": ["auto", "bf16", "fp16", "fp32"]},
+    )  # fmt: skip
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "stop after so many evaluations without a better validation metric"}
+    )
+    cv_folds: int = field(
+        default=0, metadata={"help": "cross-validate on so many folds of train and validation first; test is not in them"}
+    )
+    hp_search: int = field(default=0, metadata={"help": "try so many settings on validation first (extra 'search')"})
+    group_lengths: bool = field(
+        default=True, metadata={"help": "batches of similar length, in random order; false batches at random"}
+    )
+
+    head_learning_rate: float | None = field(
+        default=None, metadata={"help": "learning rate of the layers that were not pretrained; learning_rate if not given"}
+    )
+    keep_checkpoints: bool = field(
+        default=False, metadata={"help": "keep the checkpoints of a finished run (they are for resuming)"}
+    )
+    debug: bool = field(default=False, metadata={"help": "show tracebacks"})
+
+    def __post_init__(self):
+        self.debug = []  # transformers' own debug options; ours is read by parser.run
+        if self.precision not in ("auto", "bf16", "fp16", "fp32"):
+            raise ConfigurationError(f"--precision is {self.precision!r}; expected auto, bf16, fp16 or fp32.")
+        for name in ("cv_folds", "hp_search"):
+            if getattr(self, name) < 0 or (name == "cv_folds" and self.cv_folds == 1):
+                raise ConfigurationError(f"--{name} is {getattr(self, name)}; expected 0 or a larger number.")
+        if not torch.cuda.is_available() and not getattr(torch.backends, "mps", torch).is_available():
+            self.use_cpu = True
+        if self.precision == "auto":
+            self.precision = "bf16" if supports_bf16(self.use_cpu) else "fp32"
+        self.bf16, self.fp16 = self.precision == "bf16", self.precision == "fp16"
+        if self.use_cpu and self.ddp_backend is None and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            self.ddp_backend = "gloo"
+        if self.push_to_hub:
+            raise ConfigurationError(
+                "--push_to_hub: train first, then publish the finished folder with "
+                f"hf upload user/name {self.output_dir} . --exclude 'checkpoint-*' 'predictions.csv' 'options.yaml'"
+            )
+        below_a_file = next((p for p in Path(self.output_dir).absolute().parents if p.exists() and not p.is_dir()), None)
+        if below_a_file or Path(self.output_dir).is_file():
+            raise ConfigurationError(
+                f"--output_dir {self.output_dir} cannot be a folder: {below_a_file or self.output_dir} is a file."
+            )
+        super().__post_init__()

@@ -1,0 +1,320 @@
+"""EduTrainer: what every recipe needs and transformers' Trainer leaves out or gets wrong."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback, TrainerState
+from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
+
+from .adapters import merge
+from .arguments import RecipeTrainingArguments
+from .artifact import new_artifact
+from .batching import LengthBatchSampler
+from .parser import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+
+class EduTrainer(Trainer):
+    """A Trainer whose update does not depend on how a batch is cut, and whose evaluation keeps the order of the rows.
+
+    A subclass gives the loss as a sum and a count (`loss_terms`, `count_items`); division happens here, once for all
+    accumulated batches of all processes. Batches are grouped by length (`LengthBatchSampler`); evaluation runs from
+    long to short and gives predictions back in the order of the data set. Data sets need a column `length`.
+
+    Args:
+        args: See `RecipeTrainingArguments`.
+        new_modules: Parts of parameter names that were not pretrained and learn at `--head_learning_rate`.
+        kwargs: As for Trainer.
+    """
+
+    # the loss is divided by the items of the whole update already; the heads would drop num_items_in_batch
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, *, args: RecipeTrainingArguments, new_modules: Sequence[str] = ("classifier", "score."), **kwargs):
+        args.remove_unused_columns = False  # the collator picks what it needs
+        if args.use_cpu:
+            keep_freed_memory()
+        super().__init__(args=args, **kwargs)
+        self.model_accepts_loss_kwargs = False
+        self.new_modules = tuple(new_modules)
+        self._eval_order: np.ndarray | None = None
+        self._batch_sampler: LengthBatchSampler | None = None
+        self.add_callback(_ShowEpochToSampler(self))
+        if args.early_stopping_patience is not None:
+            self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
+
+    # ---- loss ---------------------------------------------------------------------------------------------------------
+
+    def loss_terms(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        """The sum of the losses of a batch's items (scalar), their number (scalar), and the model's output."""
+        raise NotImplementedError
+
+    def count_items(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """How many items `loss_terms` will sum over in this batch; scalar."""
+        raise NotImplementedError
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        total, count, outputs = self.loss_terms(model, inputs)
+        if num_items_in_batch is None or not model.training:
+            loss = total / count.clamp(min=1)
+        else:  # processes average their gradients, so each multiplies its share by their number
+            loss = total / num_items_in_batch.clamp(min=1) * self.accelerator.num_processes
+        return (loss, {"logits": outputs.logits}) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
+        if not batch_samples:
+            return None
+        items = sum(self.count_items(batch).to(device) for batch in batch_samples)
+        return self.accelerator.gather(items).sum() if self.args.world_size > 1 else items
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """As in Trainer; parameters in `new_modules` learn at `--head_learning_rate` where that is given."""
+        optimizer = super().create_optimizer(model)
+        if self.args.head_learning_rate is not None:
+            named = (model or self.model).named_parameters()
+            new = {id(p) for n, p in named if any(part in n for part in self.new_modules)}
+            for group in list(optimizer.param_groups):
+                params = group["params"]
+                group["params"] = [p for p in params if id(p) not in new]
+                if len(group["params"]) < len(params):
+                    own = [p for p in params if id(p) in new]
+                    optimizer.add_param_group({**group, "params": own, "lr": self.args.head_learning_rate})
+        return optimizer
+
+    # ---- batches ------------------------------------------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> DataLoader:
+        args = self.args
+        self._batch_sampler = LengthBatchSampler(
+            self.train_dataset["length"],
+            self._train_batch_size,
+            args.world_size,
+            args.gradient_accumulation_steps,
+            args.data_seed if args.data_seed is not None else args.seed,
+            args.group_lengths,
+        )
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=self._batch_sampler,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory and not args.use_cpu,
+            persistent_workers=args.dataloader_persistent_workers,
+        )
+        even, self.accelerator.even_batches = self.accelerator.even_batches, False  # the sampler is even already
+        try:
+            return self.accelerator.prepare(loader)
+        finally:
+            self.accelerator.even_batches = even
+
+    def get_eval_dataloader(self, eval_dataset: Dataset | None = None) -> DataLoader:
+        return super().get_eval_dataloader(self._long_to_short(self.eval_dataset if eval_dataset is None else eval_dataset))
+
+    def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
+        return super().get_test_dataloader(self._long_to_short(test_dataset))
+
+    def _long_to_short(self, dataset: Dataset) -> Dataset:
+        self._eval_order = np.argsort(-np.asarray(dataset["length"]), kind="stable")
+        return dataset.select(self._eval_order)
+
+    def evaluation_loop(self, *args, **kwargs) -> EvalLoopOutput:
+        """As in Trainer, with predictions, labels and metrics in the order of the data set."""
+        inverse = np.argsort(self._eval_order)
+
+        def restore(arrays):
+            return tuple(a[inverse] for a in arrays) if isinstance(arrays, tuple) else None if arrays is None else arrays[inverse]
+
+        compute_metrics = self.compute_metrics
+        if compute_metrics is not None:
+            self.compute_metrics = lambda p: compute_metrics(EvalPrediction(restore(p.predictions), restore(p.label_ids)))
+        try:
+            output = super().evaluation_loop(*args, **kwargs)
+        finally:
+            self.compute_metrics = compute_metrics
+        return output._replace(predictions=restore(output.predictions), label_ids=restore(output.label_ids))
+
+    # ---- a run --------------------------------------------------------------------------------------------------------
+
+    def fit(self) -> dict[str, float]:
+        """Train or go on training, then hold the best checkpoint in full precision, ready for the final evaluation.
+
+        Returns:
+            The cost: seconds, examples and tokens a second, peak memory in MiB, updates.
+
+        Raises:
+            ConfigurationError: `--resume_from_checkpoint` names nothing to resume, or `output_dir` holds the checkpoints
+                of an unfinished run and it was not said whether to resume it.
+        """
+        checkpoint = checkpoint_to_resume(self.args)
+        if checkpoint is None:  # said to start anew: an old checkpoint must not be taken for this run's later
+            self.remove_checkpoints()
+            self.accelerator.wait_for_everyone()
+        start = time.perf_counter()
+        tokens = sum(self.train_dataset["length"])
+        result = self.train(resume_from_checkpoint=checkpoint)
+        seconds = time.perf_counter() - start
+        self.callback_handler.callbacks = [
+            c for c in self.callback_handler.callbacks if not isinstance(c, EarlyStoppingCallback)
+        ]
+        self.use_full_precision()
+        self.model.eval()
+        cost = {
+            "train_seconds": round(seconds, 1),
+            "updates": self.state.global_step,
+            "epochs": round(result.metrics.get("epoch", self.state.epoch or 0), 2),
+            "peak_memory_mib": peak_memory_mib(),
+        }
+        if checkpoint is None:  # a resumed run has seen only a part of its time
+            examples = cost["epochs"] * len(self.train_dataset)
+            cost["train_examples_per_second"] = round(examples / seconds, 2)
+            cost["train_tokens_per_second"] = round(cost["epochs"] * tokens / seconds)
+        return cost
+
+    def estimate_cost(self) -> dict[str, float]:
+        """What training would cost on this machine, from two timed steps on middling batches; nothing is trained.
+
+        Returns:
+            updates, tokens (in all epochs), minutes.
+        """
+        lengths = np.asarray(self.train_dataset["length"])
+        size = min(self._train_batch_size, len(lengths))
+        middle = np.argsort(lengths, kind="stable")[len(lengths) // 2 - size // 2 :][:size]
+        batch = self._prepare_inputs(self.data_collator([self.train_dataset[int(i)] for i in middle]))
+        self.model.to(self.args.device).train()
+        start = 0.0
+        for step in range(3):
+            if step == 1:  # the first step warms up
+                start = time.perf_counter()
+            with self.accelerator.autocast():
+                loss = self.compute_loss(self.model, batch)
+            loss.backward()
+            self.model.zero_grad()
+        rate = 2 * lengths[middle].sum() / (time.perf_counter() - start)
+        tokens = int(lengths.sum() * self.args.num_train_epochs)
+        updates = -(-len(lengths) // (self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size))
+        minutes = tokens / rate / 60 / self.args.world_size
+        return {"updates": int(updates * self.args.num_train_epochs), "tokens": tokens, "minutes": round(float(minutes), 1)}
+
+    def use_full_precision(self) -> None:
+        """Predict in fp32 from now on, so that whoever loads the model gets the same numbers on any device."""
+        self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False).float()
+        self.model_wrapped = self.model
+
+    def logits(self, dataset: Dataset) -> np.ndarray:
+        """The model's outputs for `dataset`, float32 array (rows, outputs), in its order."""
+        metrics, self.compute_metrics = self.compute_metrics, None
+        try:
+            return self.predict(dataset).predictions
+        finally:
+            self.compute_metrics = metrics
+
+    def save_model_folder(self, folder: Path, task: str, settings: dict, merge_adapter: bool) -> None:
+        """Save weights (safetensors), tokenizer and edu_recipes.json so that `trainers.<task>.load(folder)` predicts alike.
+
+        Args:
+            folder: Where to.
+            task: The recipe's name.
+            settings: The task's own, for edu_recipes.json.
+            merge_adapter: Merge a LoRA adapter into its base first, after comparing outputs on a batch.
+        """
+        model = self.model.eval()
+        for name in ("adapter_config.json", "adapter_model.safetensors", "config.json", "model.safetensors"):
+            (folder / name).unlink(missing_ok=True)  # an earlier run's, of the other kind
+        if isinstance(model, PeftModel) and merge_adapter:
+            rows = [self.train_dataset[i] for i in range(min(4, len(self.train_dataset)))]
+            batch = self._prepare_inputs(self.data_collator(rows))
+            model = merge(model, {k: batch[k] for k in ("input_ids", "attention_mask")})
+        model.save_pretrained(folder)
+        self.processing_class.save_pretrained(folder)
+        new_artifact(task, settings, self.checkpoint).save(folder)
+
+    def remove_checkpoints_when_done(self) -> None:
+        """`remove_checkpoints`, unless `--keep_checkpoints` was given."""
+        if not self.args.keep_checkpoints:
+            self.remove_checkpoints()
+
+    def remove_checkpoints(self) -> None:
+        """Delete the checkpoints in output_dir; they are for resuming."""
+        if self.is_world_process_zero():
+            for folder in Path(self.args.output_dir).glob("checkpoint-*"):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+class _ShowEpochToSampler(TrainerCallback):
+    """Tells the sampler the epoch; accelerate does not reach it through a resumed, sharded loader."""
+
+    def __init__(self, trainer: EduTrainer):
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        if self.trainer._batch_sampler is not None:
+            self.trainer._batch_sampler.set_epoch(int((state.epoch or 0) + 1e-6))
+
+
+def checkpoint_to_resume(args: RecipeTrainingArguments) -> str | None:
+    """The checkpoint that `--resume_from_checkpoint` means: true (must exist), auto, a path, or none for false."""
+    wanted = args.resume_from_checkpoint
+    word = str(wanted).strip().lower() if wanted is not None else None
+    last = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
+    if word == "auto":
+        return last
+    if word in ("true", "1"):
+        if last is None:
+            raise ConfigurationError(f"there is no checkpoint in {args.output_dir} to resume from.")
+        return last
+    if word in ("false", "0"):
+        return None
+    if word is None:
+        if last is not None:
+            raise ConfigurationError(
+                f"{args.output_dir} holds checkpoints of an unfinished run. Add --resume_from_checkpoint auto to go on, "
+                "false to start anew, or name another --output_dir."
+            )
+        return None
+    if not (Path(wanted) / "trainer_state.json").is_file():
+        raise ConfigurationError(f"--resume_from_checkpoint {wanted} is no checkpoint: it has no trainer_state.json.")
+    return str(wanted)
+
+
+def best_step(state: TrainerState) -> int | None:
+    """The step of the checkpoint that was kept."""
+    return int(state.best_model_checkpoint.rsplit("-", 1)[1]) if state.best_model_checkpoint else None
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep the memory of freed tensors for the next step instead of giving it back to the kernel.
+
+    Activations are allocated and freed every step; handing their pages back and faulting them in again costs a
+    fifth of a CPU step.
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
+    except (OSError, AttributeError):
+        pass  # another C library
+
+
+def peak_memory_mib() -> float:
+    """Peak memory of the device, or of this process on CPU, in MiB."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**20)
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 1024))

@@ -1,0 +1,1 @@
+"""The cheap strong baselines of each field, one module a task."""

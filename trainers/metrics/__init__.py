@@ -1,0 +1,6 @@
+"""`evaluate.Metric` subclasses that work with no network."""
+
+from .agreement import Agreement
+from .quadratic_weighted_kappa import QuadraticWeightedKappa
+
+__all__ = ["Agreement", "QuadraticWeightedKappa"]

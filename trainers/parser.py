@@ -1,0 +1,187 @@
+"""Options from YAML files and the command line, and the one place where an error becomes a message.
+
+Precedence: code default < first `--config` file < later `--config` file < command line. A key that is unknown, or that
+transformers 5 removed, is an error that names the right one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import json
+import logging
+import os
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+RENAMED = {
+    "evaluation_strategy": "eval_strategy",
+    "warmup_ratio": "warmup_steps (a number below 1 is a share of the steps)",
+    "group_by_length": "nothing: batches are grouped by length already",
+    "logging_dir": "the environment variable TENSORBOARD_LOGGING_DIR",
+    "overwrite_output_dir": "resume_from_checkpoint (say false to start anew), or another output_dir",
+    "save_safetensors": "nothing: weights are always saved as safetensors",
+    "no_cuda": "use_cpu",
+    "use_mps_device": "use_cpu",
+    "include_inputs_for_metrics": "include_for_metrics",
+    "gradient_checkpointing": "activation_checkpointing",
+    "push_to_hub_model_id": "hub_model_id",
+    "push_to_hub_token": "hub_token",
+    "push_to_hub_organization": "hub_model_id",
+    "torch_dtype": "precision",
+    "bf16": "precision",
+    "fp16": "precision",
+    "use_lora": "use_peft",
+    "per_gpu_train_batch_size": "per_device_train_batch_size",
+    "per_gpu_eval_batch_size": "per_device_eval_batch_size",
+}
+"""Option names of transformers 4 or of other trainers, and what to write instead."""
+
+
+class ConfigurationError(ValueError):
+    """An option that cannot be followed. `run` prints it and ends with exit code 2."""
+
+    exit_code = 2
+
+
+class RecipeParser(HfArgumentParser):
+    """HfArgumentParser with `--config file.yaml`, repeatable, and with errors that name the right option."""
+
+    def __init__(self, dataclass_types: Sequence[type], **kwargs):
+        super().__init__(dataclass_types, allow_abbrev=False, formatter_class=_HelpFormatter, **kwargs)
+        self.add_argument(
+            "--config", action="append", default=argparse.SUPPRESS, metavar="FILE.yaml", help="YAML file with options; repeatable, a later one wins"
+        )
+
+    def parse(self, argv: Sequence[str] | None = None) -> tuple:
+        """Parse YAML and command line into one instance of each dataclass.
+
+        Args:
+            argv: The words behind the script's name; None takes sys.argv.
+
+        Raises:
+            ConfigurationError: An option is unknown, renamed, of the wrong type, or a file cannot be read.
+        """
+        words = list(sys.argv[1:] if argv is None else argv)
+        files = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+        files.add_argument("--config", action="append", default=[])
+        paths, words = files.parse_known_args(words)
+        actions = {a.dest: a for a in self._actions if a.dest not in ("help", "config")}
+        for path in paths.config:
+            for key, value in _read_yaml(path).items():
+                if key not in actions:
+                    raise ConfigurationError(self._unknown(str(key), Path(path).name))
+                actions[key].default = self._checked(actions[key], value, Path(path).name)
+                actions[key].required = False
+        try:
+            return self.parse_args_into_dataclasses(args=words, look_for_args_file=False)
+        except ConfigurationError:
+            raise
+        except (ValueError, TypeError) as error:
+            if getattr(error, "exit_code", None):
+                raise
+            raise ConfigurationError(str(error)) from error
+
+    def parse_known_args(self, args=None, namespace=None):
+        namespace, rest = super().parse_known_args(args, namespace)
+        if options := [word for word in rest if word.startswith("-")]:
+            raise ConfigurationError(self._unknown(options[0].lstrip("-").split("=")[0].replace("-", "_"), "command line"))
+        if rest:
+            raise ConfigurationError(f"command line: '{rest[0]}' belongs to no option.")
+        return namespace, rest
+
+    def error(self, message: str) -> typing.NoReturn:
+        raise ConfigurationError(f"command line: {message}. See --help.")
+
+    def _unknown(self, key: str, where: str) -> str:
+        if key in RENAMED:
+            return f"{where}: the option '{key}' is gone; use {RENAMED[key]}."
+        names = [a.dest for a in self._actions]
+        close = difflib.get_close_matches(key, names, n=1, cutoff=0.6)
+        return f"{where}: unknown option '{key}'." + (f" Did you mean '{close[0]}'?" if close else " See --help.")
+
+    def _checked(self, action: argparse.Action, value: object, where: str) -> object:
+        """A YAML value in the option's type and among its choices (argparse checks neither for defaults)."""
+        values = value if isinstance(value, list) else [value]
+        if value is not None and action.type is not None and not isinstance(value, dict):
+            try:
+                values = [action.type(str(v)) for v in values]
+            except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
+                raise ConfigurationError(f"{where}: option '{action.dest}' cannot be {value!r}.") from error
+        if action.choices and value is not None and any(v not in action.choices for v in values):
+            allowed = ", ".join(map(str, action.choices))
+            raise ConfigurationError(f"{where}: option '{action.dest}' is {value!r}; expected one of {allowed}.")
+        if isinstance(value, dict):
+            return json.dumps(value)
+        many = action.nargs in ("+", "*")
+        if isinstance(value, list) and not many:
+            raise ConfigurationError(f"{where}: option '{action.dest}' takes one value, not a list.")
+        return values if many and value is not None else values[0]
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Defaults in the help, wide enough to read."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=36, width=118)
+
+
+def _read_yaml(path: str) -> dict:
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"there is no configuration file {path}; paths are taken from the working folder.") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ConfigurationError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content or {}, dict):
+        raise ConfigurationError(f"{path} is not a list of 'option: value' lines.")
+    return content or {}
+
+
+def resolved_options(*groups: object) -> dict:
+    """The options that differ from their defaults, without tokens, as they can be passed back with `--config`."""
+    options = {}
+    for group in groups:
+        for f in dataclasses.fields(group):
+            value = getattr(group, f.name)
+            default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
+            if not f.init or "token" in f.name and f.name != "average_tokens_across_devices" or value == default:
+                continue
+            if isinstance(group, TrainingArguments) and f.name in _DERIVED:
+                continue
+            value = value.value if hasattr(value, "value") and not isinstance(value, (int, float)) else value
+            if isinstance(value, (str, int, float, bool, list, dict)):
+                options[f.name] = value
+    return options
+
+
+# what TrainingArguments works out by itself from other options, or from the machine
+_DERIVED = {"bf16", "fp16", "use_cpu", "logging_dir", "run_name", "local_rank", "greater_is_better", "accelerator_config",
+            "parallelism_config", "deepspeed_plugin", "distributed_state", "fsdp_config", "lr_scheduler_kwargs"}  # fmt: skip
+
+
+def run(main: Callable[[], object]) -> None:
+    """Run a recipe's `main` as a program.
+
+    An error that is the user's to mend (it has an `exit_code`) is printed as one message, without a traceback unless
+    `--debug` is given, and ends the program with that code.
+    """
+    debug = any(word in ("--debug", "--debug=true") for word in sys.argv[1:])
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("\nStopped. What was saved is kept; --resume_from_checkpoint auto goes on from there.", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if debug or not getattr(error, "exit_code", None):
+            raise
+        if int(os.environ.get("RANK", 0)) == 0:
+            logging.getLogger(__name__).debug("ended by", exc_info=True)
+            print(f"\nerror: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,257 @@
+"""What a run leaves behind: metrics.json, predictions.csv, figures, the model card, the printed table."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import json
+import logging
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+logger = logging.getLogger(__name__)
+
+PACKAGES = ("transformers", "datasets", "peft", "torch", "accelerate")
+MODEL_COLOR, BASELINE_COLORS, HUMAN_COLOR = "#1f5fa8", ("#c9cdd3", "#aab0b8", "#8a929c", "#6b7480"), "#d98a1f"
+
+
+def write_json(path: str | Path, content: dict) -> None:
+    """Write json that other tools read: two spaces, utf-8."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_csv(path: str | Path, columns: dict[str, Sequence]) -> None:
+    """Write columns of equal length as a csv file (utf-8)."""
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+def write_options(path: str | Path, options: dict) -> None:
+    """The resolved options as YAML, which `--config` takes back."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(yaml.safe_dump(options, sort_keys=True, allow_unicode=True), encoding="utf-8")
+
+
+def results_table(results: dict[str, Any], metric: str = "quadratic_weighted_kappa") -> list[list[str]]:
+    """One line a system, one column a prompt, the mean and a few more metrics; the first line is the header.
+
+    Args:
+        results: {"test": {..., "prompts": ...}, "baselines": {name: the same}}.
+        metric: The metric of the prompts' columns.
+    """
+    prompts = list(results["test"]["prompts"])
+    shown = prompts if len(prompts) <= 10 else []
+    more = ["exact_agreement", "adjacent_agreement", "root_mean_squared_error"]
+    table = [["", "mean " + SHORT[metric], *[f"{p}" for p in shown], *[SHORT[m] for m in more]]]
+    for name, result in [*results["baselines"].items(), ("model", results["test"])]:
+        cells = []
+        for p in shown:
+            values = [v[metric] for v in result["prompts"].get(p, {}).values()]
+            cells.append(f"{sum(values) / len(values):.3f}" if values else "-")
+        table.append([name, f"{result[metric]:.3f}", *cells, *[f"{result[m]:.3f}" for m in more]])
+    return table
+
+
+SHORT = {
+    "quadratic_weighted_kappa": "QWK",
+    "exact_agreement": "exact",
+    "adjacent_agreement": "adjacent",
+    "root_mean_squared_error": "RMSE",
+}
+
+
+def as_text(table: list[list[str]]) -> str:
+    """A table for the terminal."""
+    widths = [max(len(r[i]) for r in table) for i in range(len(table[0]))]
+    lines = [r[0].ljust(widths[0]) + "".join("  " + c.rjust(w) for c, w in zip(r[1:], widths[1:], strict=True)) for r in table]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def as_markdown(table: list[list[str]]) -> str:
+    """A table for the card."""
+    header, *rows = [[c.replace("|", "\\|") for c in r] for r in table]
+    rule = ["---"] + ["---:"] * (len(header) - 1)
+    return "\n".join("| " + " | ".join(r) + " |" for r in [header, rule, *rows])
+
+
+def verdict(results: dict[str, Any], metric: str = "quadratic_weighted_kappa") -> str:
+    """Whether the model was worth training: it beside the best baseline that is no human, in a sentence."""
+    machines = {n: r[metric] for n, r in results["baselines"].items() if not n.startswith("human")}
+    best = max(machines, key=machines.get)
+    gap = results["test"][metric] - machines[best]
+    if gap > 0:
+        return f"The model is {gap:.3f} {SHORT[metric]} above the best baseline ({best})."
+    return f"The model does not beat the best baseline: {best} is {-gap:.3f} {SHORT[metric]} better or equal."
+
+
+def command(script: str, options: dict) -> str:
+    """The command that gives this run again; files by their names, without the folders of this machine."""
+    words = [f"python {script}"]
+    for name, value in options.items():
+        values = value if isinstance(value, list) else [value]
+        values = [Path(v).name if name.endswith(("_file", "_dir")) else str(v) for v in values]
+        words.append(f"--{name} {' '.join(shlex.quote(v) for v in values)}")
+    return " \\\n  ".join(words)
+
+
+# ---- figures --------------------------------------------------------------------------------------------------------
+
+
+def draw_agreement(path: Path, results: dict[str, Any], metric: str = "quadratic_weighted_kappa") -> None:
+    """Bars of the metric by prompt: baselines, model, humans."""
+    plt = _pyplot()
+    prompts = list(results["test"]["prompts"])
+    systems = {**results["baselines"], "model": results["test"]}
+    machines = [n for n in systems if not n.startswith("human") and n != "prompt mean"]
+    fig, ax = plt.subplots(figsize=(max(6, 1.1 * len(prompts) + 2), 3.6))
+    width = 0.8 / len(machines)
+    for i, name in enumerate(machines):
+        color = MODEL_COLOR if name == "model" else BASELINE_COLORS[i % len(BASELINE_COLORS)]
+        heights = [_mean_over_scores(systems[name], p, metric) for p in prompts]
+        ax.bar([x + (i - (len(machines) - 1) / 2) * width for x in range(len(prompts))], heights, width, label=name, color=color)
+    for name in systems:
+        if name.startswith("human"):
+            for x, p in enumerate(prompts):
+                ax.hlines(
+                    _mean_over_scores(systems[name], p, metric), x - 0.42, x + 0.42, color=HUMAN_COLOR, lw=2,
+                    label=name if x == 0 else None,
+                )  # fmt: skip
+    ax.set_xticks(range(len(prompts)), [str(p)[:14] for p in prompts])
+    ax.set_xlabel("prompt")
+    ax.set_ylabel("quadratic weighted kappa")
+    ax.set_ylim(min(0, *ax.get_ylim()), 1)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.24), ncol=3, fontsize=8, frameon=False)
+    _save(fig, path)
+
+
+def draw_confusion(path: Path, scores, human, prompt_ids: Sequence[str], ranges: dict, step: float) -> None:
+    """How often each human score got each model score, a panel a prompt; rows sum to 1."""
+    import numpy as np
+
+    plt = _pyplot()
+    prompts = list(ranges)[:12]
+    columns = min(4, len(prompts))
+    lines = -(-len(prompts) // columns)
+    fig, axes = plt.subplots(lines, columns, figsize=(2.6 * columns, 2.7 * lines), squeeze=False)
+    for ax in axes.flat[len(prompts) :]:
+        ax.axis("off")
+    ids = np.asarray(prompt_ids)
+    for ax, prompt in zip(axes.flat, prompts, strict=False):
+        low, high = ranges[prompt][0]
+        here = (ids == prompt) & ~np.isnan(human[:, 0])
+        size = round((high - low) / step) + 1
+        counts = np.zeros((size, size))
+        cells = [np.rint((x[here, 0] - low) / step).astype(int) for x in (human, scores)]
+        np.add.at(counts, tuple(cells), 1)
+        ax.imshow(counts / counts.sum(1, keepdims=True).clip(1), cmap="Blues", vmin=0, vmax=1, origin="lower")
+        ticks = range(size) if size <= 8 else range(0, size, -(-size // 6))
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_ticks(list(ticks), [f"{low + t * step:g}" for t in ticks], fontsize=7)
+        if size <= 8:
+            for i, j in np.argwhere(counts > 0):
+                shade = "white" if counts[i, j] / counts[i].sum() > 0.5 else "black"
+                ax.text(j, i, int(counts[i, j]), ha="center", va="center", fontsize=7, color=shade)
+        ax.set_title(f"prompt {prompt}"[:24], fontsize=9)
+        ax.set_xlabel("model", fontsize=8)
+        ax.set_ylabel("human", fontsize=8)
+    _save(fig, path)
+
+
+def draw_learning_curve(path: Path, log_history: list[dict], best_step: int | None) -> None:
+    """Training and validation loss, and the validation metric, by epoch; the kept checkpoint is marked."""
+    plt = _pyplot()
+    train = [(r["epoch"], r["loss"]) for r in log_history if "loss" in r]
+    valid = [(r["epoch"], r["eval_loss"]) for r in log_history if "eval_loss" in r]
+    kappa = [(r["epoch"], r["eval_quadratic_weighted_kappa"]) for r in log_history if "eval_quadratic_weighted_kappa" in r]
+    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2))
+    if train:
+        left.plot(*zip(*train, strict=True), color=BASELINE_COLORS[1], label="training")
+    if valid:
+        left.plot(*zip(*valid, strict=True), color=MODEL_COLOR, marker="o", ms=3, label="validation")
+    left.set(xlabel="epoch", ylabel="loss", yscale="log")
+    left.legend(frameon=False, fontsize=8)
+    if kappa:
+        right.plot(*zip(*kappa, strict=True), color=MODEL_COLOR, marker="o", ms=3)
+    for row in log_history:
+        if row.get("step") == best_step and "eval_quadratic_weighted_kappa" in row:
+            right.plot(row["epoch"], row["eval_quadratic_weighted_kappa"], "o", ms=9, mfc="none", color=HUMAN_COLOR, label="kept")
+            right.legend(frameon=False, fontsize=8)
+    right.set(xlabel="epoch", ylabel="validation QWK")
+    _save(fig, path)
+
+
+def _mean_over_scores(result: dict, prompt: str, metric: str) -> float:
+    values = [v[metric] for v in result["prompts"].get(prompt, {}).values()]
+    return sum(values) / len(values) if values else 0.0
+
+
+def _pyplot():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def _save(fig, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for ax in fig.axes:
+        ax.spines[["top", "right"]].set_visible(False)
+    fig.savefig(path, dpi=130, bbox_inches="tight")
+    _pyplot().close(fig)
+
+
+# ---- card -----------------------------------------------------------------------------------------------------------
+
+
+def write_card(folder: str | Path, facts: dict[str, Any]) -> None:
+    """README.md of a model: every metric in the model-index, results beside baselines, how to load, limits.
+
+    Args:
+        folder: The model's folder.
+        facts: What card.md fills in: name, task, pipeline_tag, base_model, license, dataset_name, dataset_license,
+            results (see `results_table`), protocol, options, cost, adapter (bool), score_names, prompts.
+    """
+    metrics = {k: v for k, v in facts["results"]["test"].items() if isinstance(v, float)}
+    dataset = {"dataset_type": facts["dataset_type"], "dataset_name": facts["dataset_name"], "dataset_split": "test"}
+    evaluation = [
+        EvalResult(facts["pipeline_tag"], metric_type=name, metric_value=round(value, 4), metric_name=name, **dataset)
+        for name, value in metrics.items()
+    ]
+    for prompt, scores in facts["results"]["test"]["prompts"].items():
+        for score, values in scores.items():
+            name = f"quadratic_weighted_kappa, prompt {prompt}" + (f", {score}" if len(scores) > 1 else "")
+            value = round(values["quadratic_weighted_kappa"], 4)
+            evaluation.append(
+                EvalResult(
+                    facts["pipeline_tag"], metric_type="quadratic_weighted_kappa", metric_value=value, metric_name=name, **dataset
+                )
+            )
+    data = ModelCardData(
+        model_name=facts["name"],
+        base_model=facts["base_model"],
+        license=facts["license"] or "other",
+        library_name="peft" if facts["adapter"] else "transformers",
+        pipeline_tag=facts["pipeline_tag"],
+        tags=["edu-recipes", facts["task"], "education"],
+        eval_results=evaluation,
+    )
+    card = ModelCard.from_template(
+        data,
+        template_path=str(Path(__file__).parent / "card.md"),
+        table=as_markdown(results_table(facts["results"])),
+        verdict=verdict(facts["results"]),
+        versions=", ".join(f"{p} {importlib.metadata.version(p)}" for p in PACKAGES),
+        **{k: v for k, v in facts.items() if k not in ("license", "base_model", "results")},
+        base=facts["base_model"],
+    )
+    (Path(folder) / "README.md").write_text(str(card), encoding="utf-8")
