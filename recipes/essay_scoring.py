@@ -33,7 +33,7 @@ from trainers.arguments import AdapterArguments, DataArguments, ModelArguments, 
 from trainers.checkpoints import find_checkpoint, load_classifier, load_tokenizer
 from trainers.essay_scoring import EssayCollator, EssaySettings, EssayTrainer, encode
 from trainers.model_selection import cross_validate, search_hyperparameters
-from trainers.parser import RecipeParser, resolved_options, run
+from trainers.parser import RecipeParser, run
 from trainers.pooling import add_mean_pooling
 
 DEFAULTS = dict(
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> dict:
     # 1. Options: the defaults above < --config files < the command line
     parser = RecipeParser((EssayArguments, DataArguments, ModelArguments, AdapterArguments, RecipeTrainingArguments))
     parser.set_defaults(**DEFAULTS)
-    args, data_args, model_args, adapter_args, training_args = options = parser.parse(argv)
+    args, data_args, model_args, adapter_args, training_args = parser.parse(argv)
 
     # 2. Log and seed
     logging.basicConfig(level=logging.INFO if training_args.process_index == 0 else logging.ERROR, format="%(message)s")
@@ -138,7 +138,7 @@ def main(argv: list[str] | None = None) -> dict:
     results, predictions = trainer.score_beside_baselines()
 
     # 11. Save and report
-    facts = {"options": resolved_options(*options), "cost": cost, **selection, **data.facts()}
+    facts = {"options": parser.resolved, "cost": cost, **selection, **data.facts()}
     metrics = trainer.save_run(results, predictions, facts, merge_adapter=adapter_args.merges())
     trainer.end()
     return metrics

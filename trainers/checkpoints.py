@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
+from transformers.utils import logging as transformers_logging
 
 from .arguments import ModelArguments
 from .parser import ConfigurationError
@@ -120,15 +122,16 @@ def load_classifier(
         config.pad_token_id = tokenizer.pad_token_id
         # eager attention is the fastest in bf16 on CPU, sdpa elsewhere
         attention = args.attn_implementation or (None if torch.cuda.is_available() else "eager")
-        model = AutoModelForSequenceClassification.from_pretrained(
-            checkpoint.path,
-            revision=checkpoint.revision,
-            config=config,
-            dtype=torch.float32,
-            attn_implementation=attention,
-            trust_remote_code=args.trust_remote_code,
-            ignore_mismatched_sizes=True,
-        )
+        with _no_load_report():  # that the head is new is no news
+            model = AutoModelForSequenceClassification.from_pretrained(
+                checkpoint.path,
+                revision=checkpoint.revision,
+                config=config,
+                dtype=torch.float32,
+                attn_implementation=attention,
+                trust_remote_code=args.trust_remote_code,
+                ignore_mismatched_sizes=True,
+            )
     layer = output_layer(model)
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
@@ -161,6 +164,16 @@ def _find(model: nn.Module, name: str) -> nn.Module | None:
     if head is not None and hasattr(head, "modules_to_save"):  # peft trains a copy of the head
         return head.modules_to_save["default"]
     return head
+
+
+@contextlib.contextmanager
+def _no_load_report():
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
 
 
 class _explained:

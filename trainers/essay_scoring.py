@@ -248,6 +248,9 @@ class EssayTrainer(EduTrainer):
         )
         self.settings, self.splits, self.checkpoint = settings, splits, checkpoint
         self._levels = torch.from_numpy(settings.levels())
+        if settings.loss != "corn" and (bias := output_layer(kwargs["model"]).bias) is not None:
+            with torch.no_grad():  # start at the mean score, not at the lowest
+                bias.copy_(torch.from_numpy(np.nanmean(np.array(splits["train"]["labels"], float), axis=0)))
 
     def loss_terms(self, model, inputs):
         outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
@@ -379,7 +382,8 @@ class EssayTrainer(EduTrainer):
         fold_calibration(self.model, settings)
         self.save_model_folder(output, "essay_scoring", asdict(settings), merge_adapter)
         report.write_json(output / "metrics.json", metrics)
-        report.write_options(output / "options.yaml", facts["options"])
+        options = facts["options"] | facts.get("search", {}).get("best", {})
+        report.write_options(output / "options.yaml", options)
         columns = {"essay_id": test["essay_id"], "prompt_id": test["prompt_id"]}
         for s, name in enumerate(settings.score_names):
             columns |= {name: predictions["score"][:, s], f"{name}_unrounded": predictions["unrounded"][:, s].round(4)}
@@ -404,7 +408,7 @@ class EssayTrainer(EduTrainer):
                 "dataset_type": facts["dataset_name"].split(" ")[0], "adapter": is_adapter(output),
                 "fictional": "fictional" in facts["dataset_name"], "prompt_ids": settings.prompt_ids,
                 "num_labels": settings.num_labels(), "truncated": shortened["test"]["essays_shortened"],
-                "command": report.command("recipes/essay_scoring.py", facts["options"]),
+                "command": report.command("recipes/essay_scoring.py", options),
             },
         )  # fmt: skip
         self.remove_checkpoints_when_done()

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import HfArgumentParser
 
 RENAMED = {
     "evaluation_strategy": "eval_strategy",
@@ -51,13 +51,21 @@ class ConfigurationError(ValueError):
 
 
 class RecipeParser(HfArgumentParser):
-    """HfArgumentParser with `--config file.yaml`, repeatable, and with errors that name the right option."""
+    """HfArgumentParser with `--config file.yaml`, repeatable, and with errors that name the right option.
+
+    Attributes:
+        resolved: After `parse`, the options that differ from the dataclasses' defaults, without tokens; written to a file
+            they can be passed back with `--config`.
+    """
 
     def __init__(self, dataclass_types: Sequence[type], **kwargs):
         super().__init__(dataclass_types, allow_abbrev=False, formatter_class=_HelpFormatter, **kwargs)
+        self._code_defaults = {a.dest: a.default for a in self._actions}
+        self.resolved: dict[str, object] = {}
         self.add_argument(
-            "--config", action="append", default=argparse.SUPPRESS, metavar="FILE.yaml", help="YAML file with options; repeatable, a later one wins"
-        )
+            "--config", action="append", default=argparse.SUPPRESS, metavar="FILE.yaml",
+            help="YAML file with options; repeatable, a later one wins",
+        )  # fmt: skip
 
     def parse(self, argv: Sequence[str] | None = None) -> tuple:
         """Parse YAML and command line into one instance of each dataclass.
@@ -79,14 +87,18 @@ class RecipeParser(HfArgumentParser):
                     raise ConfigurationError(self._unknown(str(key), Path(path).name))
                 actions[key].default = self._checked(actions[key], value, Path(path).name)
                 actions[key].required = False
-        try:
-            return self.parse_args_into_dataclasses(args=words, look_for_args_file=False)
-        except ConfigurationError:
-            raise
-        except (ValueError, TypeError) as error:
-            if getattr(error, "exit_code", None):
-                raise
-            raise ConfigurationError(str(error)) from error
+        values = vars(self.parse_args(words))
+        self.resolved = {k: v for k, v in values.items() if v != self._code_defaults.get(k) and not k.endswith("_token")}
+        groups = []
+        for group in self.dataclass_types:
+            names = {f.name for f in dataclasses.fields(group) if f.init}
+            try:
+                groups.append(group(**{k: v for k, v in values.items() if k in names}))
+            except (ValueError, TypeError, ImportError) as error:
+                if getattr(error, "exit_code", None):
+                    raise
+                raise ConfigurationError(" ".join(str(error).split())) from error
+        return tuple(groups)
 
     def parse_known_args(self, args=None, namespace=None):
         namespace, rest = super().parse_known_args(args, namespace)
@@ -142,28 +154,6 @@ def _read_yaml(path: str) -> dict:
     if not isinstance(content or {}, dict):
         raise ConfigurationError(f"{path} is not a list of 'option: value' lines.")
     return content or {}
-
-
-def resolved_options(*groups: object) -> dict:
-    """The options that differ from their defaults, without tokens, as they can be passed back with `--config`."""
-    options = {}
-    for group in groups:
-        for f in dataclasses.fields(group):
-            value = getattr(group, f.name)
-            default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
-            if not f.init or "token" in f.name and f.name != "average_tokens_across_devices" or value == default:
-                continue
-            if isinstance(group, TrainingArguments) and f.name in _DERIVED:
-                continue
-            value = value.value if hasattr(value, "value") and not isinstance(value, (int, float)) else value
-            if isinstance(value, (str, int, float, bool, list, dict)):
-                options[f.name] = value
-    return options
-
-
-# what TrainingArguments works out by itself from other options, or from the machine
-_DERIVED = {"bf16", "fp16", "use_cpu", "logging_dir", "run_name", "local_rank", "greater_is_better", "accelerator_config",
-            "parallelism_config", "deepspeed_plugin", "distributed_state", "fsdp_config", "lr_scheduler_kwargs"}  # fmt: skip
 
 
 def run(main: Callable[[], object]) -> None:

@@ -172,8 +172,10 @@ def draw_learning_curve(path: Path, log_history: list[dict], best_step: int | No
     valid = [(r["epoch"], r["eval_loss"]) for r in log_history if "eval_loss" in r]
     kappa = [(r["epoch"], r["eval_quadratic_weighted_kappa"]) for r in log_history if "eval_quadratic_weighted_kappa" in r]
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2))
+    for ax in (left, right):
+        ax.xaxis.get_major_locator().set_params(integer=True)
     if train:
-        left.plot(*zip(*train, strict=True), color=BASELINE_COLORS[1], label="training")
+        left.plot(*zip(*train, strict=True), color=BASELINE_COLORS[1], marker=".", label="training")
     if valid:
         left.plot(*zip(*valid, strict=True), color=MODEL_COLOR, marker="o", ms=3, label="validation")
     left.set(xlabel="epoch", ylabel="loss", yscale="log")
@@ -197,6 +199,7 @@ def _pyplot():
     import matplotlib
 
     matplotlib.use("Agg")
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     import matplotlib.pyplot as plt
 
     return plt

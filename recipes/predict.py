@@ -1,0 +1,79 @@
+"""Score a file of essays with a trained model: a folder, a Hub id; whole, merged or adapter.
+
+    python recipes/predict.py --model runs/essay_scoring --input_file new_essays.csv --output_file scores.csv
+
+The file needs a column with the text (--text_column), and one with the prompt (--prompt_column) where the model knows
+several. The output has one row an essay: its id or row number, its prompt, the rounded score and the unrounded one.
+Rows that cannot be scored end the run, or with --skip_bad_rows are left out and listed in OUTPUT_FILE.rejected.csv.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edu_datasets import DataError, EssayColumns
+from edu_datasets.essays import read_essays
+from trainers import report
+from trainers.essay_scoring import load
+from trainers.parser import ConfigurationError, RecipeParser, run
+
+
+@dataclass
+class PredictArguments:
+    """What to score, with which model."""
+
+    model: str = field(metadata={"help": "folder of a trained recipe, or a Hub id"})
+    input_file: str = field(metadata={"help": "csv, tsv, json, jsonl or parquet, .gz too"})
+    output_file: str = field(default="scores.csv", metadata={"help": "where the scores are written"})
+    text_column: str = field(default="text", metadata={"help": "column with the essay"})
+    prompt_column: str | None = field(default=None, metadata={"help": "column that names the prompt"})
+    id_column: str | None = field(default=None, metadata={"help": "column with an id, copied to the output"})
+    encoding: str | None = field(default=None, metadata={"help": "encoding of the file; found out where not given"})
+    separator: str | None = field(default=None, metadata={"help": "separator of a csv; found out where not given"})
+    skip_bad_rows: bool = field(default=False, metadata={"help": "leave rows that cannot be scored out and list them"})
+    batch_size: int = field(default=32, metadata={"help": "essays a step"})
+    model_revision: str = field(default="main", metadata={"help": "branch, tag or commit on the Hub"})
+    trust_remote_code: bool = field(default=False, metadata={"help": "run code that the model's repository brings"})
+
+
+def main(argv: list[str] | None = None) -> Path:
+    """Score the file. Returns the path of the output; raises on error."""
+    (args,) = RecipeParser((PredictArguments,)).parse(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    output = Path(args.output_file)
+    if not output.absolute().parent.is_dir():
+        raise ConfigurationError(f"--output_file: there is no folder {output.parent}.")
+
+    # 1. Read and check all rows before anything is computed
+    columns = EssayColumns(args.text_column, (), args.prompt_column, args.id_column)
+    essays, rows, rejected = read_essays(args.input_file, columns, args.encoding, args.separator, args.skip_bad_rows)
+
+    # 2. Load the model and check that it knows every prompt
+    scorer = load(args.model, args.model_revision, args.trust_remote_code)
+    known = scorer.settings.prompt_ids
+    prompts = list(essays["prompt_id"]) if args.prompt_column else known * len(rows)
+    if not args.prompt_column and len(known) > 1:
+        raise ConfigurationError(f"the model knows the prompts {', '.join(known)}: name the column with --prompt_column.")
+    for row, prompt in zip(rows, prompts, strict=True):
+        if prompt not in known:
+            raise DataError(
+                "the model was not trained on this prompt.", file=args.input_file, row=row, column=args.prompt_column,
+                found=prompt, expected=f"one of {', '.join(known)}",
+            )  # fmt: skip
+
+    # 3. Score and write
+    scores = scorer.predict(essays["text"], prompts, args.batch_size, rounded=False)
+    rounded = scorer.settings.rounded(scores, prompts)
+    table = {"essay_id": essays["essay_id"] if args.id_column else rows, "prompt_id": prompts}
+    for s, name in enumerate(scorer.settings.score_names):
+        table |= {name: rounded[:, s], f"{name}_unrounded": scores[:, s].round(4)}
+    report.write_csv(output, table)
+    if rejected:
+        names, numbers, reasons = zip(*rejected, strict=True)
+        report.write_csv(output.with_suffix(".rejected.csv"), {"file": names, "row": numbers, "reason": reasons})
+    logging.info("%d essays scored, %d rows left out: %s", len(rows), len(rejected), output.name)
+    return output
+
+
+if __name__ == "__main__":
+    run(main)
