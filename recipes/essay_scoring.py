@@ -22,7 +22,7 @@ In --output_dir: the model, edu_recipes.json, metrics.json (beside baselines), p
 """
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from peft import TaskType
 from transformers import set_seed
@@ -67,10 +67,13 @@ class EssayArguments:
     pooling: str = field(default="auto", metadata={"help": "mean, first_token, or auto: as the checkpoint was trained"})
 
 
+OPTIONS = (EssayArguments, DataArguments, ModelArguments, AdapterArguments, RecipeTrainingArguments)
+
+
 def main(argv: list[str] | None = None) -> dict:
     """Train, evaluate, save. Returns the content of metrics.json; raises on error."""
     # 1. Options: the defaults above < --config files < the command line
-    parser = RecipeParser((EssayArguments, DataArguments, ModelArguments, AdapterArguments, RecipeTrainingArguments))
+    parser = RecipeParser(OPTIONS)
     parser.set_defaults(**DEFAULTS)
     args, data_args, model_args, adapter_args, training_args = parser.parse(argv)
 
@@ -111,11 +114,12 @@ def main(argv: list[str] | None = None) -> dict:
             model = add_lora(model, adapter_args, TaskType.SEQ_CLS, checkpoint.name)
 
         # 6. Encode
-        encoded = splits.map(encode, batched=True, fn_kwargs={"tokenizer": tokenizer, "settings": settings})
+        own = settings.for_model(model, tokenizer)
+        encoded = splits.map(encode, batched=True, fn_kwargs={"tokenizer": tokenizer, "settings": own})
 
         # 7. Trainer; its metric is the mean over prompts of quadratic weighted kappa
         return EssayTrainer(
-            settings=replace(settings), splits=encoded, checkpoint=checkpoint, new_modules=new_modules, model=model,
+            settings=own, splits=encoded, checkpoint=checkpoint, new_modules=new_modules, model=model,
             args=training_args, processing_class=tokenizer, data_collator=EssayCollator(tokenizer),
         )  # fmt: skip
 

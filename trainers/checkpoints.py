@@ -30,7 +30,7 @@ class Checkpoint:
     """A checkpoint that can be loaded.
 
     Attributes:
-        name: What the card calls it: the Hub id, or the folder's name.
+        name: The Hub id, or the folder as the user wrote it.
         path: What `from_pretrained` takes.
         revision: Revision on the Hub.
         licence: Where known.
@@ -40,6 +40,10 @@ class Checkpoint:
     path: str
     revision: str = "main"
     licence: str | None = None
+
+    def title(self) -> str:
+        """What the card calls it: the Hub id, or the folder's name without the path of this machine."""
+        return Path(self.name).absolute().name if Path(self.name).is_dir() else self.name
 
     def file(self, name: str) -> Path | None:
         """The local path of one of its files, downloaded if need be; None where it has no such file."""
@@ -74,7 +78,7 @@ def find_checkpoint(name: str, revision: str = "main") -> Checkpoint:
     if Path(name).is_dir():
         if not any((Path(name) / f).is_file() for f in ("config.json", "adapter_config.json")):
             raise ConfigurationError(f"the folder {name} holds no model: there is no config.json in it.")
-        return Checkpoint(Path(name).absolute().name, name)
+        return Checkpoint(name, name)
     if name in PACKAGES:
         package, folder, licence = PACKAGES[name]
         if spec := importlib.util.find_spec(package):

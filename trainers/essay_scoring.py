@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import string
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -26,6 +27,8 @@ from .metrics.agreement import agreement
 from .metrics.quadratic_weighted_kappa import quadratic_weighted_kappa
 from .parser import ConfigurationError
 from .precision import device_name
+
+logger = logging.getLogger(__name__)
 
 LOSSES = ("mse", "corn", "mse+rank")
 RANK_WEIGHT = 0.02  # brings the ListNet term to the size of the squared error
@@ -74,6 +77,14 @@ class EssaySettings:
             raise ConfigurationError(f"--long_essays is {self.long_essays!r}; expected head_tail or head.")
         if self.max_length < 16:
             raise ConfigurationError(f"--max_length is {self.max_length}; expected 16 or more.")
+
+    def for_model(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> EssaySettings:
+        """A copy whose max_length the model can read."""
+        positions = getattr(model.config, "max_position_embeddings", None) or self.max_length
+        limit = min(self.max_length, positions, tokenizer.model_max_length)
+        if limit < self.max_length:
+            logger.info("the checkpoint reads %d tokens at most: max_length is %d, not %d", limit, limit, self.max_length)
+        return replace(self, max_length=limit)
 
     @property
     def prompt_ids(self) -> list[str]:
@@ -404,7 +415,7 @@ class EssayTrainer(EduTrainer):
             {
                 **facts, **asdict(settings), "cost": cost, "results": results, "name": output.absolute().name,
                 "task": "essay_scoring", "pipeline_tag": "text-classification", "repo": output.absolute().name,
-                "base_model": self.checkpoint.name, "license": self.checkpoint.licence, "version": edu_recipes_version(),
+                "base_model": self.checkpoint.title(), "license": self.checkpoint.licence, "version": edu_recipes_version(),
                 "dataset_type": facts["dataset_name"].split(" ")[0], "adapter": is_adapter(output),
                 "fictional": "fictional" in facts["dataset_name"], "prompt_ids": settings.prompt_ids,
                 "num_labels": settings.num_labels(), "truncated": shortened["test"]["essays_shortened"],

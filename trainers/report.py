@@ -241,7 +241,7 @@ def write_card(folder: str | Path, facts: dict[str, Any]) -> None:
             )
     data = ModelCardData(
         model_name=facts["name"],
-        base_model=facts["base_model"],
+        base_model=facts["base_model"] if "/" in facts["base_model"] else None,
         license=facts["license"] or "other",
         library_name="peft" if facts["adapter"] else "transformers",
         pipeline_tag=facts["pipeline_tag"],

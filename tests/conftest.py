@@ -1,0 +1,76 @@
+"""Tiny models built from a config, the recipes as modules, and the marker for real data."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models; subprocesses too
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers and datasets read it
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from edu_datasets import load_essays
+
+ROOT = Path(__file__).parent.parent
+
+
+def load_recipe(name: str, path: Path | None = None):
+    """The module of recipes/<name>.py, or of a copy at `path`."""
+    spec = importlib.util.spec_from_file_location(f"recipe_{name}", path or ROOT / "recipes" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def essay_scoring():
+    return load_recipe("essay_scoring")
+
+
+@pytest.fixture(scope="session")
+def predict():
+    return load_recipe("predict")
+
+
+@pytest.fixture(scope="session")
+def sample():
+    return load_essays("sample_school")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory, sample) -> str:
+    """A folder with a BERT of two small layers, random weights, and a tokenizer of 500 word pieces."""
+    folder = tmp_path_factory.mktemp("tiny_model")
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=500, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(sample.splits["train"]["text"], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[(t, tokenizer.token_to_id(t)) for t in ("[CLS]", "[SEP]")]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        mask_token="[MASK]", model_max_length=256,
+    )  # fmt: skip
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(fast), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=256, initializer_range=0.3,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("real_data") and not os.environ.get("EDU_DATA_DIR"):
+            item.add_marker(pytest.mark.skip(reason="needs the public data sets: set EDU_DATA_DIR"))
