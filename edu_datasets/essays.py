@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from .splits import connected_groups, find_leaks, k_folds, split_by_group
 logger = logging.getLogger(__name__)
 
 MAX_CHARACTERS = 100_000  # a 15,000-word essay; what is longer is a broken quote or another column
+MAX_PROMPT_CHARACTERS = 80
 SAMPLE_SCHOOL = Path(__file__).parent / "sample_school"
 
 ASAP_RANGES = {"1": (2, 12), "2": (1, 6), "3": (0, 3), "4": (0, 3), "5": (0, 4), "6": (0, 4), "7": (0, 30), "8": (0, 60)}
@@ -83,7 +85,7 @@ class EssayDataset:
             For each fold: test (the fold), validation (a fifth of the rest, for early stopping and calibration) and train.
         """
         pool = concatenate_datasets([self.splits["train"], self.splits["validation"]])
-        groups = connected_groups(pool["learner_id"], text_keys(pool["text"]))
+        groups = connected_groups(pool["group_id"], text_keys(pool["text"]))
         splits = []
         for fold in k_folds(groups, pool["prompt_id"], k, seed):
             rest = np.setdiff1d(np.arange(len(pool)), fold)
@@ -167,8 +169,15 @@ def load_essays(
     Raises:
         DataError: With file, row and column.
     """
-    if score_range and (len(score_range) != 2 or not score_range[0] < score_range[1]):
+    if score_range and (len(score_range) != 2 or not -math.inf < score_range[0] < score_range[1] < math.inf):
         raise DataError("the score range is not a lowest and a higher highest score.", found=list(score_range))
+    for name, most in (("--max_train_samples", max_train_samples), ("--max_eval_samples", max_eval_samples)):
+        if most is not None and most < 1:
+            raise DataError(f"{name} is {most}.", expected="a whole number from 1 on")
+    if score_step is not None and not 0 < score_step < math.inf:
+        raise DataError(f"--score_step is {score_step}.", expected="a number above 0")
+    if len(set((columns or EssayColumns()).scores)) < len((columns or EssayColumns()).scores):
+        raise DataError("--score_column names a column twice.")
     options = {
         "score_range": score_range or None, "score_step": score_step, "skip": skip_bad_rows, "prompt_ids": list(prompt_ids),
         "most": {"train": max_train_samples, "validation": max_eval_samples, "test": max_eval_samples}, "seed": seed,
@@ -227,6 +236,8 @@ def read_prompts(path: str | Path) -> tuple[dict[str, str], dict[str, tuple[floa
     ids = [_as_text(v) for v in table.column("prompt_id", "a header 'prompt_id' in the prompts file:")]
     texts = dict(zip(ids, map(_as_text, table.columns.get("prompt", [""] * len(ids))), strict=True))
     ranges = {}
+    if len(one := {"score_min", "score_max"} & set(table.columns)) == 1:
+        raise DataError(f"there is '{one.pop()}' alone.", file=path, row=1, expected="score_min and score_max, or neither")
     if {"score_min", "score_max"} <= set(table.columns):
         for i, prompt in enumerate(ids):
             low, high = (_as_number(table, c, i) for c in ("score_min", "score_max"))
@@ -263,7 +274,6 @@ class _Part:
     rows: list[int]
     rejected: list[tuple[str, int, str]]
     rows_read: int
-    unit: list[str]
 
 
 def _read_rows(
@@ -289,7 +299,6 @@ def _read_rows(
 
     records: dict[str, list] = {name: [] for name in ESSAYS}
     rows: list[int] = []
-    units: list[str] = []
     problems: list[DataError] = []
     first_row: dict[str, int] = {}
     for i, row in enumerate(table.rows):
@@ -298,6 +307,12 @@ def _read_rows(
             essay_id, prompt = _as_text(ids[i]), _as_text(prompts[i])
             if not prompt:
                 raise DataError("the prompt is missing.", file=path, row=row, column=columns.prompt)
+            if len(prompt) > MAX_PROMPT_CHARACTERS:
+                raise DataError(
+                    f"the prompt has {len(prompt)} characters.", file=path, row=row, column=columns.prompt,
+                    expected=f"a name of at most {MAX_PROMPT_CHARACTERS} characters",
+                    fix="Name the column of the prompts with --prompt_column; their wording goes to --prompts_file.",
+                )  # fmt: skip
             if not essay_id:
                 raise DataError("the id is missing.", file=path, row=row, column=columns.essay_id)
             if essay_id in first_row:
@@ -316,9 +331,8 @@ def _read_rows(
             continue
         first_row[essay_id] = row
         rows.append(row)
-        units.append(_as_text(unit[i]))
         subgroups = [_as_text(table.columns[c][i]) for c in columns.subgroups]
-        values = (essay_id, _as_text(learners[i]), prompt, text, scores, *raters, subgroups)
+        values = (essay_id, _as_text(learners[i]), _as_text(unit[i]), prompt, text, scores, *raters, subgroups)
         for name, value in zip(records, values, strict=True):
             records[name].append(value)
     if problems and not skip:
@@ -326,8 +340,13 @@ def _read_rows(
         raise DataError(f"{problems[0]}{more} To leave such rows out and have them listed, add --skip_bad_rows.")
     if not rows:
         raise DataError("no row can be used.", file=path)
+    if need_scores and (n_prompts := len(set(records["prompt_id"]))) > max(1, len(rows) // 3):
+        raise DataError(
+            f"{len(rows)} essays answer {n_prompts} prompts.", file=path, column=columns.prompt,
+            expected="three essays a prompt at least", fix="Name the column of the prompts with --prompt_column.",
+        )  # fmt: skip
     rejected = [(path.name, e.row, str(e)) for e in problems]
-    return _Part(path, Dataset.from_dict(records, features=ESSAYS), rows, rejected, n, units)
+    return _Part(path, Dataset.from_dict(records, features=ESSAYS), rows, rejected, n)
 
 
 def _check_text(table: Table, column: str, value: object, i: int) -> str:
@@ -339,6 +358,10 @@ def _check_text(table: Table, column: str, value: object, i: int) -> str:
             f"the essay has {len(text):,} characters.", file=table.path, row=table.rows[i], column=column,
             expected=f"at most {MAX_CHARACTERS:,}", fix="Look for a quote that never closes, or for the wrong column.",
         )  # fmt: skip
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:  # json allows half of a surrogate pair
+        raise DataError("the essay holds half a character.", file=table.path, row=table.rows[i], column=column) from error
     if "\x00" in text:
         raise DataError("the essay holds a zero byte.", file=table.path, row=table.rows[i], column=column)
     return text
@@ -349,8 +372,16 @@ def _as_text(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:g}"
+        return "" if math.isnan(value) else str(int(value)) if value.is_integer() else repr(value)
     return str(value).strip()
+
+
+def _shown(value: object) -> object:
+    """A wrong score as a message may show it; what may be a learner's text or id is described."""
+    text = str(value).strip()
+    if len(text) <= 12 and re.fullmatch(r"[A-Za-z]{1,8}|[\d.,/+\-% ]+|[A-F][+-]", text):
+        return value
+    return f"a text of {len(text)} characters"
 
 
 def _as_number(table: Table, column: str, i: int) -> float:
@@ -365,7 +396,7 @@ def _as_number(table: Table, column: str, i: int) -> float:
     if not math.isfinite(number):
         comma = isinstance(value, str) and value.strip().replace(",", "", 1).isdigit()
         raise DataError(
-            "not a score.", file=table.path, row=table.rows[i], column=column, found=value,
+            "not a score.", file=table.path, row=table.rows[i], column=column, found=_shown(value),
             expected="a number, or an empty cell where there is none",
             fix="Write the decimal comma as a point." if comma else None,
         )  # fmt: skip
@@ -396,7 +427,7 @@ def _assemble(
     splits = dict(given)
     if missing:
         part = parts["train"]
-        groups = connected_groups(part.unit, text_keys(part.dataset["text"]))
+        groups = connected_groups(part.dataset["group_id"], text_keys(part.dataset["text"]))
         cut = split_by_group(part.dataset, groups, part.dataset["prompt_id"], seed)
         if len(missing) == 1:
             other = "test" if missing[0] == "validation" else "validation"
@@ -445,7 +476,7 @@ def _finish(data: EssayDataset, ranges: dict[str, tuple], options: dict, parts: 
     everything = [(p, s) for d in data.splits.values() for p, s in zip(d["prompt_id"], d["scores"], strict=True)]
     scores = np.array([s for _, s in everything])
     prompts = np.array([p for p, _ in everything])
-    data.score_step = options["score_step"] or _find_step(scores)
+    data.score_step = options["score_step"] or _find_step(parts, data.score_names)
     data.score_ranges = {}
     for prompt in sorted(trained):
         stated = options["score_range"] or ranges.get(prompt)
@@ -487,16 +518,20 @@ def _check_ranges(data: EssayDataset, parts: dict[str, _Part]) -> None:
                     )  # fmt: skip
 
 
-def _find_step(scores: np.ndarray) -> float:
-    seen = scores[~np.isnan(scores)]
-    for step in (1.0, 0.5, 0.25):
-        if np.allclose(seen / step, np.round(seen / step)):
-            return step
-    raise DataError(
-        "the scores lie on no grid of 1, 0.5 or 0.25 points.",
-        found=float(seen[~np.isclose(seen * 4, np.round(seen * 4))][0]),
-        fix="State the distance of neighbouring scores with --score_step.",
-    )
+def _find_step(parts: dict[str, _Part], names: Sequence[str]) -> float:
+    """1, 0.5 or 0.25: the largest grid that all scores lie on."""
+    step = 1.0
+    for part in parts.values():
+        for row, scores in zip(part.rows, part.dataset["scores"], strict=True):
+            for score, name in zip(scores, names, strict=True):
+                while not math.isnan(score) and not math.isclose(score / step, round(score / step), abs_tol=1e-9):
+                    step /= 2
+                    if step < 0.25:
+                        raise DataError(
+                            "the score lies on no grid of 1, 0.5 or 0.25 points.", file=part.path, row=row, column=name,
+                            found=score, fix="State the distance of neighbouring scores with --score_step.",
+                        )  # fmt: skip
+    return step
 
 
 def _check_given_splits(given: DatasetDict, parts: dict[str, _Part]) -> str:
@@ -607,12 +642,18 @@ def _load_asap(folder: Path, fold: int, options: dict) -> EssayDataset:
     )  # fmt: skip
     part = _read_rows(table, columns, need_scores=True, skip=options["skip"])
     row_of = {essay_id: i for i, essay_id in enumerate(part.dataset["essay_id"])}
-    splits = {}
+    rejected_ids = {_as_text(table.columns["essay_id"][table.rows.index(row)]) for _, row, _ in part.rejected}
+    splits, seen = {}, {}
     for split, file_name in (("train", "train_ids.txt"), ("validation", "dev_ids.txt"), ("test", "test_ids.txt")):
         ids_path = folder / "folds" / f"fold_{fold}" / file_name
         if not ids_path.is_file():
             raise DataError(f"there is no {ids_path}.", fix="The ids of the standard folds stand in nusnlp/nea on GitHub.")
         ids = ids_path.read_text().split()
+        for n, i in enumerate(ids, start=1):
+            if i in seen:
+                raise DataError(f"the id stands in {seen[i]} too.", file=ids_path, row=n, expected="each id in one split")
+            seen[i] = file_name
+        ids = [i for i in ids if i not in rejected_ids]
         unknown = [n for n, i in enumerate(ids, start=1) if i not in row_of]
         if unknown:
             raise DataError(
@@ -625,7 +666,7 @@ def _load_asap(folder: Path, fold: int, options: dict) -> EssayDataset:
         split_protocol=f"The standard five-fold split (Taghipour and Ng 2016), fold {fold}.",
         licence="not stated (Kaggle competition rules)", rows_read=part.rows_read, rejected=part.rejected,
     )  # fmt: skip
-    data = _finish(data, ASAP_RANGES, options, {})
+    data = _finish(data, ASAP_RANGES, options, {"": part})
     if leaks := find_leaks(data.splits, ["text"]):
         data.split_protocol += f" {len(leaks)} texts stand in two of its splits, as published."
     return data

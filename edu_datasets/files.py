@@ -12,6 +12,7 @@ import gzip
 import io
 import json
 import logging
+import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,20 @@ class Table:
         """
         if name in self.columns:
             return self.columns[name]
+        if not all(len(c) <= 40 and not c.isdigit() for c in self.columns):  # a first essay, not names: do not print it
+            raise DataError(
+                f"there is no column '{name}', and the first row does not look like a header.",
+                file=self.path,
+                row=1,
+                expected="the names of the columns",
+                fix=f"Put a header above the data, and name the column with {option}.",
+            )
+        only = next(iter(self.columns))
+        if len(self.columns) == 1 and (other := [s for s in SEPARATORS if s in only]):
+            raise DataError(
+                "the header has one column.", file=self.path, row=1, found=only, expected=f"columns, '{name}' among them",
+                fix=f"It seems to be separated by {other[0]!r}: say so with --separator, or leave --separator out.",
+            )  # fmt: skip
         close = closest(name, self.columns)
         raise DataError(
             f"there is no column '{name}'." + (f" Did you mean '{close}'?" if close else ""),
@@ -128,15 +143,16 @@ def decode(data: bytes, path: Path, encoding: str | None = None) -> str:
             "the file is binary, not text.", file=path, expected="a text table", fix="Export the sheet as csv (UTF-8)."
         )
     try:
-        return data.decode(encoding or "utf-8-sig")
+        return data.decode(encoding or "utf-8-sig").removeprefix("\ufeff")
     except LookupError as error:
         raise DataError(f"unknown encoding '{encoding}'.", fix="Use utf-8, cp1252 or utf-16, say.") from error
     except UnicodeError as error:
         if encoding is not None:
-            row = data[: getattr(error, "start", 0)].count(b"\n") + 1
+            line = data[: getattr(error, "start", 0)].count(b"\n") + 1
             raise DataError(
-                f"the file is not in the encoding {encoding}.", file=path, row=row, fix="Leave --encoding out to detect it."
-            ) from error
+                f"line {line} of the file is not in the encoding {encoding}.", file=path, row=line,
+                fix="Leave --encoding out to detect it.",
+            ) from error  # fmt: skip
     lines, other = [], 0
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         try:
@@ -159,7 +175,10 @@ def decode(data: bytes, path: Path, encoding: str | None = None) -> str:
 
 
 def _read_delimited(path: Path, text: str, separator: str | None) -> Table:
-    head = text.lstrip("\ufeff\r\n").split("\n", 1)[0]
+    head = re.sub(r'"[^"]*"', "", text.lstrip("\r\n").split("\n", 1)[0])  # quoted names may hold a separator
+    separator = "\t" if separator == "\\t" else separator
+    if separator is not None and len(separator) != 1:
+        raise DataError("the separator is not one character.", found=separator, fix="Use --separator ';', say.")
     if separator is None:
         separator = max(SEPARATORS, key=head.count) if any(map(head.count, SEPARATORS)) else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -242,7 +261,7 @@ def _read_parquet(path: Path) -> Table:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path)
+        table = pyarrow.parquet.read_table(pyarrow.BufferReader(read_bytes(path)))
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"not a readable parquet file ({type(error).__name__}).", file=path) from error
     if not table.num_rows:

@@ -64,7 +64,10 @@ class EssayArguments:
     max_length: int = field(default=512, metadata={"help": "tokens of an input at most"})
     long_essays: str = field(default="head_tail", metadata={"help": "longer essays keep head_tail or head"})
     loss: str = field(default="mse", metadata={"help": "mse, corn (ordinal) or mse+rank"})
-    pooling: str = field(default="auto", metadata={"help": "mean, first_token, or auto: as the checkpoint was trained"})
+    pooling: str = field(
+        default="auto",
+        metadata={"help": "auto: as the checkpoint was trained", "choices": ["auto", "mean", "first_token"]},
+    )
 
 
 OPTIONS = (EssayArguments, DataArguments, ModelArguments, AdapterArguments, RecipeTrainingArguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,6 +96,8 @@ class AdapterArguments:
     def __post_init__(self):
         if self.lora_r < 1:
             raise ConfigurationError(f"--lora_r is {self.lora_r}; expected a whole number from 1 on.")
+        if not 0 <= self.lora_dropout < 1:
+            raise ConfigurationError(f"--lora_dropout is {self.lora_dropout}; expected 0 to below 1.")
 
 
 @dataclass
@@ -136,12 +139,18 @@ class RecipeTrainingArguments(TrainingArguments):
     keep_checkpoints: bool = field(
         default=False, metadata={"help": "keep the checkpoints of a finished run (they are for resuming)"}
     )
-    debug: bool = field(default=False, metadata={"help": "show tracebacks"})
-
     def __post_init__(self):
-        self.debug = []  # transformers' own debug options; ours is read by parser.run
         if self.precision not in ("auto", "bf16", "fp16", "fp32"):
             raise ConfigurationError(f"--precision is {self.precision!r}; expected auto, bf16, fp16 or fp32.")
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"--{name} is {getattr(self, name)}; expected a whole number from 1 on.")
+        if not 0 < self.learning_rate < math.inf:
+            raise ConfigurationError(f"--learning_rate is {self.learning_rate}; expected a number above 0.")
+        if self.num_train_epochs <= 0 and self.max_steps <= 0:
+            raise ConfigurationError(f"--num_train_epochs is {self.num_train_epochs}; expected a number above 0.")
+        if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
+            raise ConfigurationError(f"--early_stopping_patience is {self.early_stopping_patience}; expected 1 or more.")
         for name in ("cv_folds", "hp_search"):
             if getattr(self, name) < 0 or (name == "cv_folds" and self.cv_folds == 1):
                 raise ConfigurationError(f"--{name} is {getattr(self, name)}; expected 0 or a larger number.")

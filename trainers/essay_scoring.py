@@ -31,6 +31,10 @@ from .precision import device_name
 logger = logging.getLogger(__name__)
 
 LOSSES = ("mse", "corn", "mse+rank")
+METRICS = (
+    "quadratic_weighted_kappa", "exact_agreement", "adjacent_agreement", "pearsonr", "standardized_mean_difference",
+    "mean_absolute_error", "root_mean_squared_error", "loss",
+)  # fmt: skip
 RANK_WEIGHT = 0.02  # brings the ListNet term to the size of the squared error
 RANK_TEMPERATURE = 0.1  # of the softmax over scores scaled to 0..1
 HEAD_TOKENS = 128  # of a long essay's beginning; the rest of max_length comes from its end
@@ -66,7 +70,10 @@ class EssaySettings:
     folded: bool = False
 
     def __post_init__(self):
-        fields = {name for _, name, _, _ in string.Formatter().parse(self.input_template) if name is not None}
+        try:
+            fields = {name for _, name, _, _ in string.Formatter().parse(self.input_template) if name is not None}
+        except ValueError as error:
+            raise ConfigurationError(f"--input_template {self.input_template!r} cannot be read: {error}.") from error
         if "text" not in fields or fields - {"text", "prompt_id", "prompt"}:
             raise ConfigurationError(
                 f"--input_template {self.input_template!r} must hold {{text}} and may hold {{prompt_id}} and {{prompt}}."
@@ -253,6 +260,9 @@ class EssayTrainer(EduTrainer):
                 "--loss mse+rank compares the essays of a batch, which accumulation cuts: set "
                 "--gradient_accumulation_steps 1 and raise --per_device_train_batch_size."
             )
+        metric = (kwargs["args"].metric_for_best_model or "loss").removeprefix("eval_")
+        if metric not in METRICS:
+            raise ConfigurationError(f"--metric_for_best_model is {metric!r}; expected one of {', '.join(METRICS)}.")
         kwargs["args"].label_names = ["labels", "prompt_index"]
         super().__init__(
             compute_metrics=self.validation_metrics, train_dataset=splits["train"], eval_dataset=splits["validation"], **kwargs
@@ -571,7 +581,12 @@ def load(name: str | Path, revision: str = "main", trust_remote_code: bool = Fal
     """
     checkpoint = find_checkpoint(str(name), revision)
     artifact = load_artifact(checkpoint, "essay_scoring")
-    settings = EssaySettings(**artifact.settings)
+    try:
+        settings = EssaySettings(**artifact.settings)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"edu_recipes.json of {checkpoint.name} was written by version {artifact.version}: {error}. Update edu-recipes."
+        ) from error
     tokenizer = load_tokenizer(checkpoint, trust_remote_code)
     args = ModelArguments(trust_remote_code=trust_remote_code)
     adapter = checkpoint.file("adapter_config.json")

@@ -60,6 +60,11 @@ class RecipeParser(HfArgumentParser):
 
     def __init__(self, dataclass_types: Sequence[type], **kwargs):
         super().__init__(dataclass_types, allow_abbrev=False, formatter_class=_HelpFormatter, **kwargs)
+        for action in [a for a in self._actions if a.dest in ("bf16", "fp16", "gradient_checkpointing", "debug")]:
+            self._remove_action(action)  # other options take their place, see RENAMED
+            for option in action.option_strings:
+                self._option_string_actions.pop(option, None)
+        self.add_argument("--debug", dest="show_tracebacks", action="store_true", help="show tracebacks")
         self._code_defaults = {a.dest: a.default for a in self._actions}
         self.resolved: dict[str, object] = {}
         self.add_argument(
@@ -79,7 +84,10 @@ class RecipeParser(HfArgumentParser):
         words = list(sys.argv[1:] if argv is None else argv)
         files = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
         files.add_argument("--config", action="append", default=[])
-        paths, words = files.parse_known_args(words)
+        try:
+            paths, words = files.parse_known_args(words)
+        except argparse.ArgumentError as error:
+            self.error(str(error))
         actions = {a.dest: a for a in self._actions if a.dest not in ("help", "config")}
         for path in paths.config:
             for key, value in _read_yaml(path).items():
@@ -120,6 +128,8 @@ class RecipeParser(HfArgumentParser):
 
     def _checked(self, action: argparse.Action, value: object, where: str) -> object:
         """A YAML value in the option's type and among its choices (argparse checks neither for defaults)."""
+        if value is None and self._code_defaults.get(action.dest) is not None:
+            raise ConfigurationError(f"{where}: option '{action.dest}' has no value; leave the line out for the default.")
         values = value if isinstance(value, list) else [value]
         if value is not None and action.type is not None and not isinstance(value, dict):
             try:
