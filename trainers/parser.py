@@ -65,7 +65,10 @@ class RecipeParser(HfArgumentParser):
             for option in action.option_strings:
                 self._option_string_actions.pop(option, None)
         self.add_argument("--debug", dest="show_tracebacks", action="store_true", help="show tracebacks")
-        self._code_defaults = {a.dest: a.default for a in self._actions}
+        # a switch that is on by default has two actions, --x and --no_x; the first holds its type and default
+        self._code_defaults = {
+            a.dest: a.type(a.default) if isinstance(a.default, str) and a.type else a.default for a in reversed(self._actions)
+        }
         self.resolved: dict[str, object] = {}
         self.add_argument(
             "--config", action="append", default=argparse.SUPPRESS, metavar="FILE.yaml",
@@ -88,7 +91,7 @@ class RecipeParser(HfArgumentParser):
             paths, words = files.parse_known_args(words)
         except argparse.ArgumentError as error:
             self.error(str(error))
-        actions = {a.dest: a for a in self._actions if a.dest not in ("help", "config")}
+        actions = {a.dest: a for a in reversed(self._actions) if a.dest not in ("help", "config")}
         for path in paths.config:
             for key, value in _read_yaml(path).items():
                 if key not in actions:

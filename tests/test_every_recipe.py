@@ -1,0 +1,77 @@
+"""What each recipe must do, whatever its task; a new recipe joins by its name."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, load_recipe
+
+from trainers.parser import RecipeParser
+
+RECIPES = ["essay_scoring"]
+CONFIGS = sorted((ROOT / "recipes/configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_help_prints_every_option(name, capsys):
+    recipe = load_recipe(name)
+    with pytest.raises(SystemExit) as stopped:
+        recipe.main(["--help"])
+    printed = capsys.readouterr().out
+    assert stopped.value.code == 0 and "--config" in printed and "--lora_r" in printed and "--output_dir" in printed
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_every_configuration_parses_and_says_how_to_launch_it(path, tmp_path):
+    recipe = load_recipe(path.parent.name)
+    parser = RecipeParser(recipe.OPTIONS)
+    parser.set_defaults(**recipe.DEFAULTS)
+    parser.parse(["--config", str(path), "--output_dir", str(tmp_path)])
+    assert set(parser.resolved) <= set(yaml.safe_load(path.read_text())) | set(recipe.DEFAULTS)  # nothing else changed
+    head = "".join(path.read_text().splitlines(keepends=True)[:4])
+    assert f"accelerate launch recipes/{path.parent.name}.py --config {path.relative_to(ROOT)}" in head
+
+
+def test_every_recipe_has_a_configuration_a_trainer_and_tests():
+    for path in (ROOT / "recipes").glob("*.py"):
+        if path.stem != "predict":
+            assert path.stem in RECIPES and any(c.parent.name == path.stem for c in CONFIGS)
+            assert (ROOT / "trainers" / path.name).is_file() and (ROOT / "tests" / f"test_{path.name}").is_file()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_reads_like_a_page(name):
+    source = (ROOT / "recipes" / f"{name}.py").read_text()
+    tree = ast.parse(source)
+    assert 120 <= len(source.splitlines()) <= 200
+    assert source.count("accelerate launch") >= 3 and "essay_id,prompt_id" in ast.get_docstring(tree)
+    assert not re.search(r"^from recipes|^import recipes", source, re.M)
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {a.name.split(".")[0] for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def test_the_arrows_go_one_way():
+    for path in (ROOT / "edu_datasets").rglob("*.py"):
+        assert not imports(path) & {"torch", "transformers", "trainers", "recipes"}, path
+    for path in (ROOT / "trainers").rglob("*.py"):
+        assert not imports(path) & {"edu_datasets", "recipes"}, path
+
+
+def test_public_names_are_documented_and_typed():
+    for folder in ("edu_datasets", "trainers"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                    assert ast.get_docstring(node), f"{path.name}: {node.name}"
+                if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                    assert node.returns is not None, f"{path.name}: {node.name}"
