@@ -422,7 +422,7 @@ def _assemble(
         for split, table in tables.items()
     }
     given = DatasetDict({split: part.dataset for split, part in parts.items()})
-    protocol = _check_given_splits(given, parts)
+    protocol = _check_given_splits(given, parts, has_ids=columns.essay_id is not None)
     missing = [s for s in ("validation", "test") if s not in given]
     splits = dict(given)
     if missing:
@@ -534,10 +534,9 @@ def _find_step(parts: dict[str, _Part], names: Sequence[str]) -> float:
     return step
 
 
-def _check_given_splits(given: DatasetDict, parts: dict[str, _Part]) -> str:
+def _check_given_splits(given: DatasetDict, parts: dict[str, _Part], has_ids: bool) -> str:
     """Refuse an id or a text that stands in two files; count learners that do."""
-    id_columns = ["essay_id"] if not all(i.startswith("row ") for i in given["train"]["essay_id"][:1]) else []
-    for column, split, other, row, other_row in find_leaks(given, [*id_columns, "text"]):
+    for column, split, other, row, other_row in find_leaks(given, ["essay_id", "text"] if has_ids else ["text"]):
         raise DataError(
             f"the {'id' if column == 'essay_id' else 'text'} stands in row {parts[split].rows[row]} of "
             f"{parts[split].path.name} ({split}) too.",

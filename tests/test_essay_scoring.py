@@ -398,3 +398,10 @@ def test_the_real_checkpoint_learns_and_reloads(tmp_path, essay_scoring):
     base = json.loads((out / "edu_recipes.json").read_text())["base_model"]
     assert base["name"] == "sentence-transformers/all-MiniLM-L6-v2" and len(base["sha256"]) == 64
     assert 1 <= load(out).predict(["phones should stay in the bag because we learn more"]).item() <= 6
+
+
+def test_a_tracker_gets_the_curve(tmp_path, essay_scoring, tiny_model, monkeypatch):
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
+    essay_scoring.main(["--model_name_or_path", tiny_model, "--output_dir", str(tmp_path / "run"), "--num_train_epochs", "1",
+                        "--report_to", "tensorboard", "--disable_tqdm", "true"])  # fmt: skip
+    assert list((tmp_path / "board").rglob("events.out.tfevents.*"))

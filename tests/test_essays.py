@@ -575,3 +575,16 @@ def test_a_hub_data_set_that_cannot_be_reached_is_refused_by_name():
     """conftest sets HF_HUB_OFFLINE=1."""
     with pytest.raises(DataError, match="someone/graded-essays.*Hub.*--train_file"):
         load_essays("someone/graded-essays")
+
+
+def test_a_data_set_with_a_slash_is_read_with_its_splits(tmp_path, monkeypatch):
+    """The Hub's path through `load_dataset`, on a data set folder of the same layout."""
+    folder = tmp_path / "user" / "essays"
+    folder.mkdir(parents=True)
+    for split, first, n in (("train", 0, 24), ("test", 24, 6)):
+        rows = [f"essay number {i} about the river,{i % 4}" for i in range(first, first + n)]
+        (folder / f"{split}.csv").write_text("\n".join(["essay,grade", *rows]))
+    monkeypatch.chdir(tmp_path)
+    data = load_essays("user/essays", columns=EssayColumns(text="essay", scores=["grade"]))
+    assert len(data.splits["test"]) == 6 and len(data.splits["train"]) + len(data.splits["validation"]) == 24
+    assert data.score_ranges == {"all": [(0.0, 3.0)]} and data.rows_read == 30

@@ -6,6 +6,7 @@ import ctypes
 import logging
 import shutil
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from .parser import ConfigurationError
 logger = logging.getLogger(__name__)
 
 
-class EduTrainer(Trainer):
+class EduTrainer(Trainer, ABC):
     """A Trainer whose update does not depend on how a batch is cut, and whose evaluation keeps the order of the rows.
 
     A subclass gives the loss as a sum and a count (`loss_terms`, `count_items`); division happens here, once for all
@@ -62,13 +63,13 @@ class EduTrainer(Trainer):
 
     # ---- loss ---------------------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def loss_terms(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, Any]:
         """The sum of the losses of a batch's items (scalar), their number (scalar), and the model's output."""
-        raise NotImplementedError
 
+    @abstractmethod
     def count_items(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """How many items `loss_terms` will sum over in this batch; scalar."""
-        raise NotImplementedError
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         total, count, outputs = self.loss_terms(model, inputs)
