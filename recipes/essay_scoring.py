@@ -38,7 +38,7 @@ from trainers.pooling import add_mean_pooling
 
 DEFAULTS = dict(
     output_dir="runs/essay_scoring", num_train_epochs=10, learning_rate=1e-4, head_learning_rate=3e-4,
-    metric_for_best_model="quadratic_weighted_kappa", greater_is_better=True,
+    metric_for_best_model="quadratic_weighted_kappa",
 )  # fmt: skip
 SEARCH_SPACE = {
     "learning_rate": ("float", 3e-5, 3e-4), "head_learning_rate": ("float", 1e-4, 1e-3), "num_train_epochs": ("int", 2, 8),
@@ -80,9 +80,8 @@ def main(argv: list[str] | None = None) -> dict:
     parser.set_defaults(**DEFAULTS)
     args, data_args, model_args, adapter_args, training_args = parser.parse(argv)
 
-    # 2. Log and seed
+    # 2. Log
     logging.basicConfig(level=logging.INFO if training_args.process_index == 0 else logging.ERROR, format="%(message)s")
-    set_seed(training_args.seed)
 
     # 3. Data: canonical columns; no learner and no text on two sides of a split
     columns = EssayColumns(
@@ -106,12 +105,14 @@ def main(argv: list[str] | None = None) -> dict:
     )  # fmt: skip
 
     def make_trainer(splits, training_args, model_name=model_args.model_name_or_path) -> EssayTrainer:
-        # 5. Tokenizer and model, LoRA
+        # 5. Seed, tokenizer and model, LoRA
+        set_seed(training_args.seed)
         checkpoint = find_checkpoint(model_name, model_args.model_revision)
         tokenizer = load_tokenizer(checkpoint, model_args.trust_remote_code)
         model = load_classifier(checkpoint, settings.num_labels(), model_args, tokenizer)
         new_modules = ["classifier", "score.", "pooler"]
         if args.pooling == "mean" or (args.pooling == "auto" and checkpoint.mean_pooled() and adapter_args.merges()):
+            adapter_args.needs_merging("--pooling mean adds a layer to the base")
             new_modules += add_mean_pooling(model)
         if adapter_args.use_peft:
             model = add_lora(model, adapter_args, TaskType.SEQ_CLS, checkpoint.name)

@@ -512,6 +512,11 @@ def lora_modules_that_the_model_lacks(folder, model):
     return train_on(folder, essays(), "--use_peft", "--lora_target_modules", "query_proj")
 
 
+@case("--pooling mean", "an adapter alone", "--merge_adapter false")
+def adapter_alone_on_a_base_of_its_own(folder, model):
+    return train_on(folder, essays(), "--use_peft", "--merge_adapter", "false", "--pooling", "mean")
+
+
 @case("--lora_r is 0")
 def lora_rank_zero(folder, model):
     return train_on(folder, essays(), "--use_peft", "--lora_r", "0")

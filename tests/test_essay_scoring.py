@@ -283,6 +283,18 @@ def test_early_stopping_keeps_the_best_checkpoint(tmp_path, essay_scoring, tiny_
     assert all(torch.equal(kept[n], best[n]) for n in best)
 
 
+def test_less_is_better_for_an_error(tmp_path, essay_scoring, tiny_model):
+    """Trainer would take any metric that does not end in loss for one where more is better, and keep the worst."""
+    out = tmp_path / "run"
+    essay_scoring.main(["--model_name_or_path", tiny_model, "--output_dir", str(out), "--num_train_epochs", "4",
+                        "--metric_for_best_model", "root_mean_squared_error", "--keep_checkpoints", "--learning_rate", "0.003",
+                        "--disable_tqdm", "true"])  # fmt: skip
+    last = max(out.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    state = json.loads((last / "trainer_state.json").read_text())
+    errors = [r["eval_root_mean_squared_error"] for r in state["log_history"] if "eval_loss" in r]
+    assert state["best_metric"] == min(errors) < max(errors)
+
+
 def test_cross_validation_and_search_leave_the_test_split_alone(tmp_path, essay_scoring, tiny_model, sample):
     out = tmp_path / "run"
     essay_scoring.SEARCH_SPACE, space = (

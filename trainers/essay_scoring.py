@@ -31,10 +31,10 @@ from .precision import device_name
 logger = logging.getLogger(__name__)
 
 LOSSES = ("mse", "corn", "mse+rank")
-METRICS = (
-    "quadratic_weighted_kappa", "exact_agreement", "adjacent_agreement", "pearsonr", "standardized_mean_difference",
-    "mean_absolute_error", "root_mean_squared_error", "loss",
-)  # fmt: skip
+METRICS = {
+    "quadratic_weighted_kappa": True, "exact_agreement": True, "adjacent_agreement": True, "pearsonr": True,
+    "standardized_mean_difference": False, "mean_absolute_error": False, "root_mean_squared_error": False, "loss": False,
+}  # metric -> whether greater is better; Trainer would guess so for all but the loss  # fmt: skip
 RANK_WEIGHT = 0.02  # brings the ListNet term to the size of the squared error
 RANK_TEMPERATURE = 0.1  # of the softmax over scores scaled to 0..1
 HEAD_TOKENS = 128  # of a long essay's beginning; the rest of max_length comes from its end
@@ -263,6 +263,7 @@ class EssayTrainer(EduTrainer):
         metric = (kwargs["args"].metric_for_best_model or "loss").removeprefix("eval_")
         if metric not in METRICS:
             raise ConfigurationError(f"--metric_for_best_model is {metric!r}; expected one of {', '.join(METRICS)}.")
+        kwargs["args"].greater_is_better = METRICS[metric]
         kwargs["args"].label_names = ["labels", "prompt_index"]
         super().__init__(
             compute_metrics=self.validation_metrics, train_dataset=splits["train"], eval_dataset=splits["validation"], **kwargs

@@ -87,7 +87,7 @@ def search_hyperparameters(
         model_args: Changed in place where the checkpoint is among the choices.
 
     Returns:
-        {"best": {option: value}, "value": metric, "trials": number}.
+        {"best": {option: value}, "value": metric (negative where less is better), "trials": number}.
 
     Raises:
         ConfigurationError: optuna is not installed, or several processes would search apart.
@@ -121,7 +121,7 @@ def search_hyperparameters(
         inner = _changed(args, output_dir=str(folder / "trial"), resume_from_checkpoint="false", **options)
         trainer = make_trainer(splits, inner, name)
         trainer.fit()
-        value = trainer.state.best_metric
+        value = trainer.state.best_metric * (1 if inner.greater_is_better else -1)
         trainer.remove_checkpoints()
         study.tell(trial, value)
         with file.open("a") as out:
