@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import shutil
 import time
 from abc import ABC, abstractmethod
@@ -49,6 +50,7 @@ class EduTrainer(Trainer, ABC):
         args.remove_unused_columns = False  # the collator picks what it needs
         if args.use_cpu:
             keep_freed_memory()
+            use_all_cores()
         try:
             super().__init__(args=args, **kwargs)
         except (ValueError, RuntimeError, ImportError) as error:  # an optimizer, a tracker that is not there
@@ -311,6 +313,17 @@ def keep_freed_memory() -> None:
         libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
     except (OSError, AttributeError):
         pass  # another C library
+
+
+def use_all_cores() -> None:
+    """Share the cores among the processes of this machine; `accelerate launch` gives a lone process one of them.
+
+    OMP_NUM_THREADS above 1, or set where no launcher is at work, is left as it is.
+    """
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "LOCAL_WORLD_SIZE" in os.environ
+    if launched and os.environ.get("OMP_NUM_THREADS") == "1":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
 def peak_memory_mib() -> float:
