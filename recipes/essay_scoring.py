@@ -49,6 +49,8 @@ SEARCH_SPACE = {
 class EssayArguments:
     """Options of this recipe alone."""
 
+    _argument_group_name = "essay scoring"
+
     text_column: str = field(default="text", metadata={"help": "column with the essay"})
     score_column: list[str] = field(default_factory=lambda: ["score"], metadata={"help": "score; several are traits"})
     prompt_column: str | None = field(default=None, metadata={"help": "column that names the prompt; none is one prompt"})
@@ -76,7 +78,7 @@ OPTIONS = (EssayArguments, DataArguments, ModelArguments, AdapterArguments, Reci
 def main(argv: list[str] | None = None) -> dict:
     """Train, evaluate, save. Returns the content of metrics.json; raises on error."""
     # 1. Options: the defaults above < --config files < the command line
-    parser = RecipeParser(OPTIONS)
+    parser = RecipeParser(OPTIONS, description=__doc__)
     parser.set_defaults(**DEFAULTS)
     args, data_args, model_args, adapter_args, training_args = parser.parse(argv)
 

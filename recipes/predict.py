@@ -22,6 +22,8 @@ from trainers.parser import ConfigurationError, RecipeParser, run
 class PredictArguments:
     """What to score, with which model."""
 
+    _argument_group_name = "prediction"
+
     model: str = field(metadata={"help": "folder of a trained recipe, or a Hub id"})
     input_file: str = field(metadata={"help": "csv, tsv, json, jsonl or parquet, .gz too"})
     output_file: str = field(default="scores.csv", metadata={"help": "where the scores are written"})
@@ -38,7 +40,7 @@ class PredictArguments:
 
 def main(argv: list[str] | None = None) -> Path:
     """Score the file. Returns the path of the output; raises on error."""
-    (args,) = RecipeParser((PredictArguments,)).parse(argv)
+    (args,) = RecipeParser((PredictArguments,), description=__doc__).parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     output = Path(args.output_file)
     if not output.absolute().parent.is_dir():

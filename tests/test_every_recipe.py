@@ -1,13 +1,18 @@
 """What each recipe must do, whatever its task; a new recipe joins by its name."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from conftest import ROOT, load_recipe
 
+from trainers.base import use_all_cores
 from trainers.parser import RecipeParser
 
 RECIPES = ["essay_scoring"]
@@ -75,3 +80,28 @@ def test_public_names_are_documented_and_typed():
                     assert ast.get_docstring(node), f"{path.name}: {node.name}"
                 if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
                     assert node.returns is not None, f"{path.name}: {node.name}"
+
+
+def test_the_sources_are_ruff_clean():
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", str(ROOT)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_cores_are_shared_under_a_launcher(monkeypatch):
+    """`accelerate launch` gives a lone CPU process one thread."""
+    threads, cores = torch.get_num_threads(), len(os.sched_getaffinity(0))
+    try:
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        for name in ("ACCELERATE_MIXED_PRECISION", "LOCAL_WORLD_SIZE"):
+            monkeypatch.delenv(name, raising=False)
+        torch.set_num_threads(1)
+        use_all_cores()
+        assert torch.get_num_threads() == 1  # the user's own choice
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+        use_all_cores()
+        assert torch.get_num_threads() == cores
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(cores))
+        use_all_cores()
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)

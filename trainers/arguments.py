@@ -20,6 +20,8 @@ DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 class DataArguments:
     """Which data, and how it is split."""
 
+    _argument_group_name = "data"
+
     dataset_name: str = field(
         default="sample_school", metadata={"help": "built-in data set, or a Hub id with a slash (user/essays)"}
     )
@@ -56,6 +58,8 @@ class DataArguments:
 class ModelArguments:
     """Which checkpoint, and how it is built."""
 
+    _argument_group_name = "model"
+
     model_name_or_path: str = field(
         default=DEFAULT_ENCODER, metadata={"help": "a folder or a Hub id; the default needs no Hub with the extra 'offline'"}
     )
@@ -75,6 +79,8 @@ class ModelArguments:
 @dataclass
 class AdapterArguments:
     """LoRA, with the names of trl's ModelConfig."""
+
+    _argument_group_name = "adapter (LoRA)"
 
     use_peft: bool = field(default=False, metadata={"help": "train a LoRA adapter instead of all weights"})
     lora_r: int = field(default=16, metadata={"help": "rank"})
@@ -113,6 +119,8 @@ class RecipeTrainingArguments(TrainingArguments):
     load_best_model_at_end, save_total_limit 2, warmup_steps 0.1 (a share), logging_steps 10.
     """
 
+    _argument_group_name = "training (transformers' TrainingArguments and ours)"
+
     output_dir: str = field(default="runs/recipe", metadata={"help": "where everything that comes out is written"})
     eval_strategy: str = field(default="epoch", metadata={"help": "no, steps or epoch"})
     save_strategy: str = field(default="epoch", metadata={"help": "no, steps, epoch or best"})
@@ -121,7 +129,7 @@ class RecipeTrainingArguments(TrainingArguments):
     warmup_steps: float = field(default=0.1, metadata={"help": "warm-up steps; a number below 1 is a share of all steps"})
     logging_steps: float = field(default=10, metadata={"help": "log every so many steps"})
     per_device_train_batch_size: int = field(default=16, metadata={"help": "examples a device and step"})
-    per_device_eval_batch_size: int = field(default=32, metadata={"help": "examples a device and evaluation step"})
+    per_device_eval_batch_size: int = field(default=16, metadata={"help": "examples a device and evaluation step"})
     precision: str = field(
         default="auto",
         metadata={"help": "auto, bf16, fp16 or fp32; auto takes bf16 where the device computes it natively, CPU too",

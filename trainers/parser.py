@@ -59,9 +59,12 @@ class RecipeParser(HfArgumentParser):
     """
 
     def __init__(self, dataclass_types: Sequence[type], **kwargs):
-        super().__init__(dataclass_types, allow_abbrev=False, formatter_class=_HelpFormatter, **kwargs)
+        usage = "%(prog)s [--config FILE.yaml] [--option value ...]"
+        super().__init__(dataclass_types, allow_abbrev=False, formatter_class=_HelpFormatter, usage=usage, **kwargs)
         for action in [a for a in self._actions if a.dest in ("bf16", "fp16", "gradient_checkpointing", "debug")]:
             self._remove_action(action)  # other options take their place, see RENAMED
+            for group in self._action_groups:
+                group._group_actions = [a for a in group._group_actions if a is not action]
             for option in action.option_strings:
                 self._option_string_actions.pop(option, None)
         self.add_argument("--debug", dest="show_tracebacks", action="store_true", help="show tracebacks")
@@ -150,11 +153,18 @@ class RecipeParser(HfArgumentParser):
         return values if many and value is not None else values[0]
 
 
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Defaults in the help, wide enough to read."""
 
     def __init__(self, prog: str):
         super().__init__(prog, max_help_position=36, width=118)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """The option once, in its first spelling."""
+        if action.nargs == 0 or action.option_strings[0] == "-h":
+            return ", ".join(action.option_strings)
+        value = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else (action.metavar or "VALUE")
+        return f"{action.option_strings[0]} {value}" + (" ..." if action.nargs in ("+", "*") else "")
 
 
 def _read_yaml(path: str) -> dict:

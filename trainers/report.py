@@ -55,9 +55,13 @@ def results_table(results: dict[str, Any], metric: str = "quadratic_weighted_kap
         cells = []
         for p in shown:
             values = [v[metric] for v in result["prompts"].get(p, {}).values()]
-            cells.append(f"{sum(values) / len(values):.3f}" if values else "-")
-        table.append([name, f"{result[metric]:.3f}", *cells, *[f"{result[m]:.3f}" for m in more]])
+            cells.append(_number(sum(values) / len(values)) if values else "-")
+        table.append([name, _number(result[metric]), *cells, *[_number(result[m]) for m in more]])
     return table
+
+
+def _number(value: float) -> str:
+    return f"{round(value, 3) + 0.0:.3f}"  # + 0.0 turns -0.0 into 0.0
 
 
 SHORT = {
@@ -140,7 +144,7 @@ def draw_confusion(path: Path, scores, human, prompt_ids: Sequence[str], ranges:
     prompts = list(ranges)[:12]
     columns = min(4, len(prompts))
     lines = -(-len(prompts) // columns)
-    fig, axes = plt.subplots(lines, columns, figsize=(2.6 * columns, 2.7 * lines), squeeze=False)
+    fig, axes = plt.subplots(lines, columns, figsize=(2.6 * columns, 2.7 * lines), squeeze=False, layout="constrained")
     for ax in axes.flat[len(prompts) :]:
         ax.axis("off")
     ids = np.asarray(prompt_ids)
@@ -171,7 +175,7 @@ def draw_learning_curve(path: Path, log_history: list[dict], best_step: int | No
     train = [(r["epoch"], r["loss"]) for r in log_history if "loss" in r]
     valid = [(r["epoch"], r["eval_loss"]) for r in log_history if "eval_loss" in r]
     kappa = [(r["epoch"], r["eval_quadratic_weighted_kappa"]) for r in log_history if "eval_quadratic_weighted_kappa" in r]
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
     for ax in (left, right):
         ax.xaxis.get_major_locator().set_params(integer=True)
     if train:
