@@ -4,7 +4,7 @@
 
 The file needs a column with the text (--text_column), and one with the prompt (--prompt_column) where the model knows
 several. The output has one row an essay: its id or row number, its prompt, the rounded score and the unrounded one.
-Rows that cannot be scored end the run, or with --skip_bad_rows are left out and listed in OUTPUT_FILE.rejected.csv.
+Rows that cannot be scored end the run, or with --skip_bad_rows are left out and listed in scores.rejected.csv.
 """
 
 import logging
