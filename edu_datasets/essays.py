@@ -176,13 +176,13 @@ def load_essays(
             raise DataError(f"{name} is {most}.", expected="a whole number from 1 on")
     if score_step is not None and not 0 < score_step < math.inf:
         raise DataError(f"--score_step is {score_step}.", expected="a number above 0")
-    if len(set((columns or EssayColumns()).scores)) < len((columns or EssayColumns()).scores):
+    columns = columns or EssayColumns()
+    if len(set(columns.scores)) < len(columns.scores):
         raise DataError("--score_column names a column twice.")
     options = {
         "score_range": score_range or None, "score_step": score_step, "skip": skip_bad_rows, "prompt_ids": list(prompt_ids),
         "most": {"train": max_train_samples, "validation": max_eval_samples, "test": max_eval_samples}, "seed": seed,
     }  # fmt: skip
-    columns = columns or EssayColumns()
     task = read_prompts(prompts_file) if prompts_file else ({}, {})
     if train_file:
         tables = {

@@ -271,13 +271,18 @@ def test_one_prompt_is_folded_into_the_head_so_that_the_pipeline_gives_the_score
     assert np.allclose([r["score"] for r in raw], ours, atol=1e-3) and 0 < ours.min() < ours.max() < 8
 
 
+def last_state(out: Path) -> dict:
+    """The Trainer's state in the newest checkpoint that was kept."""
+    last = max(out.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    return json.loads((last / "trainer_state.json").read_text())
+
+
 def test_early_stopping_keeps_the_best_checkpoint(tmp_path, essay_scoring, tiny_model):
     out = tmp_path / "run"
     essay_scoring.main(["--model_name_or_path", tiny_model, "--output_dir", str(out), "--num_train_epochs", "30",
-                        "--early_stopping_patience", "1", "--keep_checkpoints", "--learning_rate", "0.003",
+                        "--early_stopping_patience", "1", "--keep_checkpoints", "--learning_rate", "0.0003",
                         "--disable_tqdm", "true"])  # fmt: skip
-    last = max(out.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    state = json.loads((last / "trainer_state.json").read_text())
+    state = last_state(out)
     kappas = [r["eval_quadratic_weighted_kappa"] for r in state["log_history"] if "eval_loss" in r]
     assert len(kappas) < 30 and state["best_metric"] == max(kappas) > kappas[-1]
     kept, best = load_file(out / "model.safetensors"), load_file(Path(state["best_model_checkpoint"]) / "model.safetensors")
@@ -290,8 +295,7 @@ def test_less_is_better_for_an_error(tmp_path, essay_scoring, tiny_model):
     essay_scoring.main(["--model_name_or_path", tiny_model, "--output_dir", str(out), "--num_train_epochs", "4",
                         "--metric_for_best_model", "root_mean_squared_error", "--keep_checkpoints", "--learning_rate", "0.003",
                         "--disable_tqdm", "true"])  # fmt: skip
-    last = max(out.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    state = json.loads((last / "trainer_state.json").read_text())
+    state = last_state(out)
     errors = [r["eval_root_mean_squared_error"] for r in state["log_history"] if "eval_loss" in r]
     assert state["best_metric"] == min(errors) < max(errors)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import shutil
 import time
@@ -26,8 +25,6 @@ from .arguments import RecipeTrainingArguments
 from .artifact import new_artifact
 from .batching import LengthBatchSampler
 from .parser import ConfigurationError
-
-logger = logging.getLogger(__name__)
 
 
 class EduTrainer(Trainer, ABC):
@@ -304,8 +301,7 @@ def best_step(state: TrainerState) -> int | None:
 def keep_freed_memory() -> None:
     """Let glibc keep the memory of freed tensors for the next step instead of giving it back to the kernel.
 
-    Activations are allocated and freed every step; handing their pages back and faulting them in again costs a
-    fifth of a CPU step.
+    Activations are allocated and freed every step; handing their pages back and faulting them in again is system time.
     """
     try:
         libc = ctypes.CDLL("libc.so.6")

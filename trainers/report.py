@@ -14,8 +14,6 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-logger = logging.getLogger(__name__)
-
 PACKAGES = ("transformers", "datasets", "peft", "torch", "accelerate")
 MODEL_COLOR, BASELINE_COLORS, HUMAN_COLOR = "#1f5fa8", ("#c9cdd3", "#aab0b8", "#8a929c", "#6b7480"), "#d98a1f"
 
