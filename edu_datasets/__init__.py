@@ -2,5 +2,6 @@
 
 from .errors import DataError
 from .essays import EssayColumns, EssayDataset, load_essays
+from .splits import halve_validation
 
-__all__ = ["DataError", "EssayColumns", "EssayDataset", "load_essays"]
+__all__ = ["DataError", "EssayColumns", "EssayDataset", "halve_validation", "load_essays"]

@@ -17,7 +17,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from .errors import DataError
 from .files import Table, closest, decode, read_bytes, read_table
 from .schema import ESSAYS
-from .splits import connected_groups, find_leaks, k_folds, split_by_group
+from .splits import connected_groups, find_leaks, k_folds, split_by_group, text_keys
 
 logger = logging.getLogger(__name__)
 
@@ -560,11 +560,6 @@ def _sample(dataset: Dataset, most: int | None, seed: int) -> Dataset:
 
 def _where(dataset: Dataset, prompts: set[str]) -> Dataset:
     return dataset.select([i for i, p in enumerate(dataset["prompt_id"]) if p in prompts])
-
-
-def text_keys(texts: Sequence[str]) -> list[str]:
-    """Texts without case and white space, to find the same text again."""
-    return [" ".join(t.lower().split()) for t in texts]
 
 
 # ---- public data sets -----------------------------------------------------------------------------------------------

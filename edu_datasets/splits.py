@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ from datasets import Dataset, DatasetDict
 from sklearn.model_selection import StratifiedGroupKFold
 
 from .errors import DataError
+
+logger = logging.getLogger(__name__)
 
 
 def connected_groups(*keys: Sequence[str]) -> np.ndarray:
@@ -74,6 +77,33 @@ def split_by_group(dataset: Dataset, groups: Sequence[int], strata: Sequence[str
     folds = k_folds(groups, strata, k=5, seed=seed)
     parts = {"train": np.sort(np.concatenate(folds[2:])), "validation": folds[1], "test": folds[0]}
     return DatasetDict({name: dataset.select(rows) for name, rows in parts.items()})
+
+
+def halve_validation(splits: DatasetDict, seed: int) -> DatasetDict:
+    """Give half of the validation split to calibration, no group and no text cut, prompts balanced.
+
+    What chose a checkpoint has seen the scores it was chosen on: calibration and intervals need rows of their own.
+
+    Args:
+        splits: Splits with the columns of `schema.ESSAYS`; the others are passed on.
+        seed: Seed of the cut.
+
+    Returns:
+        The splits, with validation halved and its other half as "calibration". Where validation is one group it cannot be
+        cut, and serves as both.
+    """
+    rows = splits["validation"]
+    groups = connected_groups(rows["group_id"], text_keys(rows["text"]))
+    if len(set(groups)) < 2:
+        logger.warning("validation cannot be halved: the same rows choose the checkpoint and calibrate")
+        return DatasetDict({**splits, "calibration": rows})
+    calibration, validation = k_folds(groups, rows["prompt_id"], k=2, seed=seed)
+    return DatasetDict({**splits, "validation": rows.select(validation), "calibration": rows.select(calibration)})
+
+
+def text_keys(texts: Sequence[str]) -> list[str]:
+    """What two texts share that differ in case and white space alone."""
+    return [" ".join(t.lower().split()) for t in texts]
 
 
 def find_leaks(splits: DatasetDict, columns: Sequence[str]) -> list[tuple[str, str, str, int, int]]:

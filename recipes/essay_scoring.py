@@ -27,11 +27,12 @@ from dataclasses import dataclass, field
 from peft import TaskType
 from transformers import set_seed
 
-from edu_datasets import EssayColumns, load_essays
+from edu_datasets import EssayColumns, halve_validation, load_essays
 from trainers.adapters import add_lora
 from trainers.arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments
 from trainers.checkpoints import find_checkpoint, load_classifier, load_tokenizer
-from trainers.essay_scoring import EssayCollator, EssaySettings, EssayTrainer, encode
+from trainers.essay_scoring import EssayTrainer
+from trainers.essay_settings import EssayCollator, EssaySettings, encode
 from trainers.model_selection import cross_validate, search_hyperparameters
 from trainers.parser import RecipeParser, run
 from trainers.pooling import add_mean_pooling
@@ -66,6 +67,9 @@ class EssayArguments:
     max_length: int = field(default=512, metadata={"help": "tokens of an input at most"})
     long_essays: str = field(default="head_tail", metadata={"help": "longer essays keep head_tail or head"})
     loss: str = field(default="mse", metadata={"help": "mse, corn (ordinal) or mse+rank"})
+    hybrid: bool = field(default=True, metadata={"help": "fuse the model's score with words and surface features"})
+    human_share: float = field(default=0.1, metadata={"help": "share of essays, the least certain, that go to a human"})
+    gaming_essays: int = field(default=20, metadata={"help": "test essays a prompt to try attacks on; 0 for none"})
     pooling: str = field(
         default="auto",
         metadata={"help": "auto: as the checkpoint was trained", "choices": ["auto", "mean", "first_token"]},
@@ -119,13 +123,15 @@ def main(argv: list[str] | None = None) -> dict:
         if adapter_args.use_peft:
             model = add_lora(model, adapter_args, TaskType.SEQ_CLS, checkpoint.name)
 
-        # 6. Encode
+        # 6. Encode; one half of validation chooses the checkpoint, the other calibrates
         own = settings.for_model(model, tokenizer)
+        splits = halve_validation(splits, data_args.split_seed)
         encoded = splits.map(encode, batched=True, fn_kwargs={"tokenizer": tokenizer, "settings": own})
 
         # 7. Trainer; its metric is the mean over prompts of quadratic weighted kappa
         return EssayTrainer(
-            settings=own, splits=encoded, checkpoint=checkpoint, new_modules=new_modules, model=model,
+            settings=own, splits=encoded, checkpoint=checkpoint, hybrid=args.hybrid, human_share=args.human_share,
+            subgroup_columns=data.subgroup_columns, new_modules=new_modules, model=model,
             args=training_args, processing_class=tokenizer, data_collator=EssayCollator(tokenizer),
         )  # fmt: skip
 
@@ -144,8 +150,9 @@ def main(argv: list[str] | None = None) -> dict:
     trainer = make_trainer(data.splits, training_args, model_args.model_name_or_path)
     cost = trainer.fit()
 
-    # 10. Evaluate once on test, beside the baselines
+    # 10. Evaluate once on test, beside the baselines; then try to fool it
     results, predictions = trainer.score_beside_baselines()
+    results["gaming"] = trainer.try_to_fool(args.gaming_essays)
 
     # 11. Save and report
     facts = {"options": parser.resolved, "cost": cost, **selection, **data.facts()}

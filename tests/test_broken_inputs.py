@@ -21,7 +21,7 @@ from transformers import AutoModelForSequenceClassification
 
 from edu_datasets import DataError
 from trainers.artifact import FILE_NAME, Artifact
-from trainers.essay_scoring import EssaySettings
+from trainers.essay_settings import EssaySettings
 from trainers.parser import ConfigurationError
 
 TEXT_CANARY, ID_CANARY = "Xanthippe", "pupil-4711"

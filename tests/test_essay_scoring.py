@@ -19,7 +19,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 from trainers.arguments import ModelArguments
 from trainers.checkpoints import find_checkpoint, load_classifier, load_tokenizer
-from trainers.essay_scoring import EssayCollator, EssaySettings, encode, load, shorten
+from trainers.essay_scoring import load
+from trainers.essay_settings import EssayCollator, EssaySettings, encode, shorten
 from trainers.pooling import add_mean_pooling
 
 LOSSES = ("mse", "corn", "mse+rank")

@@ -6,7 +6,8 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from trainers.calibration import to_scale, variance_match
-from trainers.essay_scoring import EssaySettings, agreement_by_prompt, human_agreement
+from trainers.essay_evaluation import agreement_by_prompt, human_agreement
+from trainers.essay_settings import EssaySettings
 from trainers.metrics import Agreement, QuadraticWeightedKappa
 from trainers.metrics.quadratic_weighted_kappa import quadratic_weighted_kappa
 

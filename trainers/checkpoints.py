@@ -18,6 +18,7 @@ from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from .arguments import ModelArguments
+from .attention import LEAN
 from .parser import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -125,8 +126,7 @@ def load_classifier(
                 setattr(config, key, args.attention_dropout)
         config.num_labels, config.problem_type = num_labels, "regression"
         config.pad_token_id = tokenizer.pad_token_id
-        # eager attention is the fastest in bf16 on CPU, sdpa elsewhere
-        attention = args.attn_implementation or (None if torch.cuda.is_available() else "eager")
+        attention = args.attn_implementation or (None if torch.cuda.is_available() else LEAN)
         with _no_load_report():  # that the head is new is no news
             model = AutoModelForSequenceClassification.from_pretrained(
                 checkpoint.path,

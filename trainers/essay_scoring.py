@@ -1,17 +1,15 @@
-"""Essay scoring: template and tokens, losses, calibration, the Trainer, and the scorer that anyone loads."""
+"""Essay scoring: losses, the Trainer, its report, and the scorer that anyone loads."""
 
 from __future__ import annotations
 
-import logging
-import string
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict
 from torch import nn
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -21,220 +19,30 @@ from .arguments import ModelArguments
 from .artifact import edu_recipes_version, load_artifact
 from .base import EduTrainer, best_step
 from .baselines.essay_scoring import essay_baselines
-from .calibration import to_scale, variance_match
 from .checkpoints import Checkpoint, find_checkpoint, load_classifier, load_tokenizer, load_trained_classifier, output_layer
-from .metrics.agreement import agreement
-from .metrics.quadratic_weighted_kappa import quadratic_weighted_kappa
+from .essay_evaluation import (
+    agreement_by_prompt,
+    automation_curve,
+    coverage_by_prompt,
+    gate,
+    human_agreement,
+    kappa_intervals,
+    subgroup_differences,
+    truncation_report,
+)  # fmt: skip
+from .essay_settings import EssayCollator, EssaySettings, encode
+from .explanation import Explanation, explain
+from .gaming import gaming_report
+from .hybrid import ARRAYS, FACTS, LEVEL, Hybrid, Reading
 from .parser import ConfigurationError
 from .precision import device_name
 
-logger = logging.getLogger(__name__)
-
-LOSSES = ("mse", "corn", "mse+rank")
 METRICS = {
     "quadratic_weighted_kappa": True, "exact_agreement": True, "adjacent_agreement": True, "pearsonr": True,
     "standardized_mean_difference": False, "mean_absolute_error": False, "root_mean_squared_error": False, "loss": False,
 }  # metric -> whether greater is better; Trainer would guess so for all but the loss  # fmt: skip
 RANK_WEIGHT = 0.02  # brings the ListNet term to the size of the squared error
 RANK_TEMPERATURE = 0.1  # of the softmax over scores scaled to 0..1
-HEAD_TOKENS = 128  # of a long essay's beginning; the rest of max_length comes from its end
-
-
-@dataclass
-class EssaySettings:
-    """All that turns an essay into tokens and a logit into a score; saved with the model.
-
-    Attributes:
-        input_template: What the model reads; {text}, {prompt_id} and {prompt} (the task's wording) are filled in.
-        max_length: Tokens a model input has at most.
-        long_essays: 'head_tail' keeps the beginning and the end of a longer essay, 'head' the beginning.
-        score_names: What each output means.
-        score_ranges: prompt_id -> one (lowest, highest) a score name, in rubric units.
-        score_step: Distance of neighbouring scores, in rubric units.
-        prompts: prompt_id -> the task's wording, for {prompt}.
-        loss: 'mse'; 'corn', ordinal (Shi et al. 2021); 'mse+rank', with ListNet over the essays of a prompt in a batch
-            (Cao et al. 2007), as in R2BERT (Yang et al. 2020).
-        calibration: prompt_id -> one (slope, intercept) a score name, on the raw score scaled to 0..1.
-        folded: Whether calibration and range stand in the head already, so that a logit is a score in rubric units.
-    """
-
-    input_template: str = "Prompt {prompt_id}: {text}"
-    max_length: int = 512
-    long_essays: str = "head_tail"
-    score_names: list[str] = field(default_factory=lambda: ["score"])
-    score_ranges: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    score_step: float = 1.0
-    prompts: dict[str, str] = field(default_factory=dict)
-    loss: str = "mse"
-    calibration: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    folded: bool = False
-
-    def __post_init__(self):
-        try:
-            fields = {name for _, name, _, _ in string.Formatter().parse(self.input_template) if name is not None}
-        except ValueError as error:
-            raise ConfigurationError(f"--input_template {self.input_template!r} cannot be read: {error}.") from error
-        if "text" not in fields or fields - {"text", "prompt_id", "prompt"}:
-            raise ConfigurationError(
-                f"--input_template {self.input_template!r} must hold {{text}} and may hold {{prompt_id}} and {{prompt}}."
-            )
-        if self.loss not in LOSSES:
-            raise ConfigurationError(f"--loss is {self.loss!r}; expected one of {', '.join(LOSSES)}.")
-        if self.long_essays not in ("head_tail", "head"):
-            raise ConfigurationError(f"--long_essays is {self.long_essays!r}; expected head_tail or head.")
-        if self.max_length < 16:
-            raise ConfigurationError(f"--max_length is {self.max_length}; expected 16 or more.")
-
-    def for_model(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> EssaySettings:
-        """A copy whose max_length the model can read."""
-        positions = getattr(model.config, "max_position_embeddings", None) or self.max_length
-        limit = min(self.max_length, positions, tokenizer.model_max_length)
-        if limit < self.max_length:
-            logger.info("the checkpoint reads %d tokens at most: max_length is %d, not %d", limit, limit, self.max_length)
-        return replace(self, max_length=limit)
-
-    @property
-    def prompt_ids(self) -> list[str]:
-        """The prompts in the order of `prompt_index`."""
-        return list(self.score_ranges)
-
-    def bounds(self, prompt_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest score of each row, two float arrays (rows, scores)."""
-        table = np.array([self.score_ranges[p] for p in prompt_ids], float).reshape(-1, len(self.score_names), 2)
-        return table[..., 0], table[..., 1]
-
-    def levels(self) -> np.ndarray:
-        """How many different scores can be given; int64 array (prompts, scores)."""
-        low, high = self.bounds(self.prompt_ids)
-        return np.rint((high - low) / self.score_step).astype(np.int64) + 1
-
-    def num_labels(self) -> int:
-        """Outputs of the model: one a score, or with 'corn' one a score and threshold."""
-        return len(self.score_names) * (int(self.levels().max()) - 1 if self.loss == "corn" else 1)
-
-    def scale(self, scores: np.ndarray, prompt_ids: Sequence[str]) -> np.ndarray:
-        """Rubric units to 0..1 by each prompt's range; float array (rows, scores)."""
-        low, high = self.bounds(prompt_ids)
-        return (np.asarray(scores, float) - low) / (high - low)
-
-    def raw_scores(self, logits: np.ndarray, prompt_ids: Sequence[str]) -> np.ndarray:
-        """The model's own scores, scaled to 0..1, before calibration.
-
-        Args:
-            logits: Float array (rows, num_labels).
-            prompt_ids: The prompt of each row.
-
-        Returns:
-            Float64 array (rows, scores); with 'corn' the expected score.
-        """
-        logits = np.asarray(logits, np.float64)
-        if self.folded:
-            return self.scale(logits, prompt_ids)
-        if self.loss != "corn":
-            return logits
-        thresholds = self.levels()[[self.prompt_ids.index(p) for p in prompt_ids]] - 1  # (rows, scores)
-        steps = (1 / (1 + np.exp(-logits))).reshape(len(logits), len(self.score_names), -1)
-        above = np.cumprod(steps, axis=-1)  # P(score above threshold k)
-        counted = np.arange(above.shape[-1]) < thresholds[..., None]
-        return (above * counted).sum(-1) / thresholds
-
-    def calibrated(self, raw: np.ndarray, prompt_ids: Sequence[str]) -> np.ndarray:
-        """Raw scores in 0..1 to rubric units with the saved calibration, not rounded; float array (rows, scores)."""
-        identity = [(1.0, 0.0)] * len(self.score_names)
-        line = np.array([self.calibration.get(p, identity) for p in prompt_ids], float).reshape(*np.shape(raw), 2)
-        low, high = self.bounds(prompt_ids)
-        return low + (high - low) * (line[..., 0] * raw + line[..., 1])
-
-    def rounded(self, scores: np.ndarray, prompt_ids: Sequence[str]) -> np.ndarray:
-        """Scores in rubric units to the nearest that can be given."""
-        low, high = self.bounds(prompt_ids)
-        return to_scale(scores, low, high, self.score_step)
-
-    def fit_calibration(self, raw: np.ndarray, human: np.ndarray, prompt_ids: Sequence[str]) -> dict:
-        """Variance matching for each prompt and score.
-
-        Args:
-            raw: Float array (rows, scores), scaled to 0..1; validation rows only.
-            human: Float array (rows, scores) in rubric units, nan where missing.
-            prompt_ids: The prompt of each row.
-
-        Returns:
-            prompt_id -> [(slope, intercept), ...], for `calibration`.
-        """
-        prompts, target = np.asarray(prompt_ids), self.scale(human, prompt_ids)
-        return {
-            p: [variance_match(raw[prompts == p, s], target[prompts == p, s]) for s in range(len(self.score_names))]
-            for p in self.prompt_ids
-        }
-
-
-# ---- from essays to tokens ------------------------------------------------------------------------------------------
-
-
-def encode(
-    batch: dict[str, list], tokenizer: PreTrainedTokenizerBase, settings: EssaySettings
-) -> dict[str, list]:
-    """Essays to model inputs; for `Dataset.map(batched=True)`, training and prediction alike.
-
-    Args:
-        batch: Columns prompt_id, text and, where known, scores (see `edu_datasets.schema.ESSAYS`).
-        tokenizer: The checkpoint's.
-        settings: Template and length.
-
-    Returns:
-        input_ids; length (tokens); truncated (tokens left out, 0 for most); prompt_index; labels (scores scaled to 0..1).
-    """
-    texts = [
-        settings.input_template.format(text=t, prompt_id=p, prompt=settings.prompts.get(p, ""))
-        for t, p in zip(batch["text"], batch["prompt_id"], strict=True)
-    ]
-    ids = tokenizer(texts, truncation=False, verbose=False)["input_ids"]
-    cut = [shorten(i, settings, tokenizer) for i in ids]
-    encoded = {
-        "input_ids": cut,
-        "length": [len(i) for i in cut],
-        "truncated": [len(i) - len(c) for i, c in zip(ids, cut, strict=True)],
-        "prompt_index": [settings.prompt_ids.index(p) for p in batch["prompt_id"]],
-    }
-    if "scores" in batch:
-        encoded["labels"] = settings.scale(np.array(batch["scores"], float), batch["prompt_id"]).tolist()
-    return encoded
-
-
-def shorten(ids: list[int], settings: EssaySettings, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """At most max_length tokens; a closing special token stays."""
-    limit = settings.max_length
-    if len(ids) <= limit:
-        return ids
-    tail = 1 if ids[-1] in tokenizer.all_special_ids else 0
-    if settings.long_essays == "head_tail":
-        tail = max(limit - HEAD_TOKENS, limit // 2)
-    return ids[: limit - tail] + (ids[-tail:] if tail else [])
-
-
-@dataclass
-class EssayCollator:
-    """Pads a batch to its longest essay, rounded up to a multiple that keeps the number of shapes small.
-
-    Returns input_ids and attention_mask, int64 (essays, tokens); labels, float32 (essays, scores) with nan for missing;
-    prompt_index, int64 (essays,).
-    """
-
-    tokenizer: PreTrainedTokenizerBase
-    multiple: int = 32
-
-    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        limit = getattr(self.tokenizer, "model_max_length", 10**9)
-        longest = max(len(r["input_ids"]) for r in rows)
-        multiple = self.multiple if -(-longest // self.multiple) * self.multiple <= limit else None
-        batch = self.tokenizer.pad(
-            {"input_ids": [r["input_ids"] for r in rows]}, pad_to_multiple_of=multiple, return_tensors="pt"
-        )
-        inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-        if "labels" in rows[0]:
-            inputs["labels"] = torch.tensor([r["labels"] for r in rows], dtype=torch.float32)
-        inputs["prompt_index"] = torch.tensor([r["prompt_index"] for r in rows])
-        return inputs
 
 
 # ---- training -------------------------------------------------------------------------------------------------------
@@ -245,8 +53,12 @@ class EssayTrainer(EduTrainer):
 
     Args:
         settings: Loss, ranges, levels; gets the fitted calibration.
-        splits: train, validation and test with the columns of `edu_datasets.schema.ESSAYS` and of `encode`.
+        splits: train, validation (chooses the checkpoint, fuses), calibration and test, with the columns of
+            `edu_datasets.schema.ESSAYS` and of `encode`.
         checkpoint: What the model was built from.
+        hybrid: Fuse the model's score with words and surface features.
+        human_share: Share of essays with the widest intervals that are to go to a human, 0 to 1.
+        subgroup_columns: Names of the entries of the column subgroups.
         kwargs: As for `EduTrainer`.
 
     Raises:
@@ -254,7 +66,8 @@ class EssayTrainer(EduTrainer):
             batch is never whole.
     """
 
-    def __init__(self, *, settings: EssaySettings, splits: DatasetDict, checkpoint: Checkpoint, **kwargs):
+    def __init__(self, *, settings: EssaySettings, splits: DatasetDict, checkpoint: Checkpoint, hybrid: bool = True,
+                 human_share: float = 0.1, subgroup_columns: Sequence[str] = (), **kwargs):  # fmt: skip
         if settings.loss == "mse+rank" and kwargs["args"].gradient_accumulation_steps > 1:
             raise ConfigurationError(
                 "--loss mse+rank compares the essays of a batch, which accumulation cuts: set "
@@ -269,6 +82,8 @@ class EssayTrainer(EduTrainer):
             compute_metrics=self.validation_metrics, train_dataset=splits["train"], eval_dataset=splits["validation"], **kwargs
         )
         self.settings, self.splits, self.checkpoint = settings, splits, checkpoint
+        self.fused, self.human_share, self.hybrid = hybrid, human_share, None
+        self.subgroup_columns = list(subgroup_columns)
         self._levels = torch.from_numpy(settings.levels())
         if settings.loss != "corn" and (bias := output_layer(kwargs["model"]).bias) is not None:
             with torch.no_grad():  # start at the mean score, not at the lowest
@@ -347,30 +162,86 @@ class EssayTrainer(EduTrainer):
 
     # ---- after training -----------------------------------------------------------------------------------------------
 
-    def score_beside_baselines(self) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
-        """Calibrate on validation, score test once, and put the baselines beside it, calibrated alike on the same rows.
+    def score_beside_baselines(self) -> tuple[dict[str, dict], dict[str, Any]]:
+        """Fuse on validation, calibrate on calibration, score test once, beside the baselines, calibrated alike.
 
         Returns:
-            {"test": {metric: mean over prompts, ..., "prompts": {...}}, "baselines": {name: the same}}, and the columns
-            "unrounded", "score" and "human", float arrays (rows, scores), of the test rows in rubric units.
+            The report: "system" ("hybrid" or "model"); "test", its results; "ablation", the model alone; "baselines";
+            "kappa_intervals", "gate", "coverage", "automation", "subgroups"; "sent_to_human", doubt -> share of the test
+            essays. And of the test rows, in rubric units: "scores", the columns of `score_columns`; "rounded" and "human",
+            float arrays (rows, scores).
         """
-        settings, splits = self.settings, {s: self.splits[s] for s in ("train", "validation", "test")}
+        settings, splits = self.settings, self.splits
         human = {s: np.array(d["scores"], float) for s, d in splits.items()}
         prompts = {s: list(d["prompt_id"]) for s, d in splits.items()}
         targets = {s: settings.scale(human[s], prompts[s]) for s in splits}
-        raw = {s: settings.raw_scores(self.logits(splits[s]), prompts[s]) for s in ("validation", "test")}
-        results, test = {}, prompts["test"]
-        for name, scores in {**essay_baselines(splits, targets), "model": raw}.items():
-            settings.calibration = settings.fit_calibration(scores["validation"], human["validation"], prompts["validation"])
-            unrounded = settings.calibrated(scores["test"], test)
-            score = settings.rounded(unrounded, test)
-            results[name] = agreement_by_prompt(score, human["test"], test, settings)
-        raters = [np.array(splits["test"][f"rater{i}_scores"], float) for i in (1, 2)]
-        if people := human_agreement(*raters, test, settings):
-            results = {"human-human": people, **results}
-        flat = {name: {**r["mean"], "prompts": r["prompts"]} for name, r in results.items()}
-        columns = {"unrounded": unrounded, "score": score, "human": human["test"]}
-        return {"test": flat.pop("model"), "baselines": flat}, columns
+        baselines, ridges, read = essay_baselines(splits, targets)
+        held = [s for s in splits if s != "train"]
+        raw = {s: settings.raw_scores(self.logits(splits[s]), prompts[s]) for s in held}
+
+        def calibrated(scores):
+            settings.calibration = settings.fit_calibration(scores["calibration"], human["calibration"], prompts["calibration"])
+            return {s: settings.calibrated(scores[s], prompts[s]) for s in held}
+
+        unrounded = {name: calibrated(scores)["test"] for name, scores in baselines.items()}
+        model = calibrated(raw)  # the last one fitted is the one that settings keep
+        scaled = {s: settings.scale(model[s], prompts[s]) for s in held}
+        self.hybrid = Hybrid(ridges, self.fused).fit(read, scaled, targets, prompts, self.human_share)
+        read = {p: r["test"] for p, r in read.items() if "test" in r}
+        reading = self.hybrid.read_counted(read, prompts["test"], scaled["test"])
+        ours, radius = in_rubric_units(settings, prompts["test"], reading)
+        if self.fused:
+            unrounded["model alone"] = model["test"]
+        unrounded[self.ours] = ours
+
+        test = splits["test"]
+        systems = {name: settings.rounded(u, prompts["test"]) for name, u in unrounded.items()}
+        results = {name: agreement_by_prompt(r, human["test"], prompts["test"], settings) for name, r in systems.items()}
+        people = human_agreement(*(np.array(test[f"rater{i}_scores"], float) for i in (1, 2)), prompts["test"], settings)
+        flat = {name: {**r["mean"], "prompts": r["prompts"]} for name, r in ({"human-human": people} | results).items() if r}
+        rounded = systems[self.ours]
+        rows = (human["test"], prompts["test"])
+        result = {
+            "system": self.ours,
+            "test": flat.pop(self.ours),
+            "ablation": {n: flat.pop(n) for n in ("model alone",) if n in flat},
+            "baselines": flat,
+            "kappa_intervals": kappa_intervals(systems, *rows, test["group_id"], settings, self.ours),
+            "gate": gate(rounded, test, settings),
+            "coverage": coverage_by_prompt(ours, radius, *rows, settings),
+            "automation": automation_curve(rounded, ours, radius, *rows, settings),
+            "subgroups": subgroup_differences(ours, test, self.subgroup_columns),
+            "sent_to_human": {d: float(np.mean(reading.doubts == d)) for d in sorted(set(reading.doubts)) if d},
+        }
+        columns = score_columns(settings, prompts["test"], ours, radius, reading.doubts)
+        return result, {"scores": columns, "rounded": rounded, "human": human["test"]}
+
+    @property
+    def ours(self) -> str:
+        """What the table calls the scores that predict.py gives."""
+        return "hybrid" if self.fused else "model"
+
+    def scorer(self) -> EssayScorer:
+        """The trained scorer, as `load` will give it."""
+        return EssayScorer(self.model.eval(), self.processing_class, self.settings, self.hybrid)
+
+    def try_to_fool(self, essays_a_prompt: int) -> dict[str, dict]:
+        """`gaming.gaming_report` on a random part of the test essays; nothing where `essays_a_prompt` is 0."""
+        test, scorer, settings = self.splits["test"], self.scorer(), self.settings
+        if not essays_a_prompt:
+            return {}
+        prompts, human = np.array(test["prompt_id"]), np.array(test["scores"], float)[:, 0]
+        rng, rows = np.random.default_rng(self.args.seed), []
+        for prompt in sorted(set(prompts.tolist())):
+            rows += rng.permutation(np.flatnonzero(prompts == prompt))[:essays_a_prompt].tolist()
+
+        def score(texts, prompt_ids):
+            unrounded, _, doubts = scorer.read(texts, prompt_ids)
+            return unrounded[:, 0], doubts != ""
+
+        spread = {p: float(np.nanstd(human[prompts == p])) or 1.0 for p in set(prompts.tolist())}
+        lowest = {p: settings.score_ranges[p][0][0] for p in spread}
+        return gaming_report(score, [test[i]["text"] for i in rows], prompts[rows].tolist(), spread, lowest, self.args.seed)
 
     def check(self, summary: str, rejected: Sequence[tuple]) -> dict:
         """What `--check_data` prints: counts, rows left out, shortened essays, the cost of a training. Trains nothing."""
@@ -381,12 +252,12 @@ class EssayTrainer(EduTrainer):
         return check
 
     def save_run(
-        self, results: dict, predictions: dict[str, np.ndarray], facts: dict, merge_adapter: bool
+        self, results: dict, predictions: dict[str, Any], facts: dict, merge_adapter: bool
     ) -> dict[str, Any]:
         """Save the model with all it needs and write the report; the content of metrics.json is returned.
 
         Args:
-            results: See `score_beside_baselines`.
+            results: See `score_beside_baselines` and `try_to_fool`.
             predictions: Likewise.
             facts: What the report says beside: options, cost, data (`EssayDataset.facts`), search and folds.
             merge_adapter: Save an adapter merged into its base.
@@ -396,20 +267,20 @@ class EssayTrainer(EduTrainer):
         cost = {**facts["cost"], "device": device_name(), "precision": self.args.precision, "processes": self.args.world_size}
         protocol = {"dataset": facts["dataset_name"], "split": facts["split_protocol"], "rows": facts["rows"]}
         protocol |= {"shortened": shortened}
-        protocol |= {"calibration": "variance matching on validation, for each prompt", "seed": self.args.seed}
+        protocol |= {"calibration": "variance matching for each prompt, on the half of validation that chose nothing"}
+        protocol |= {"seed": self.args.seed, "fusion": "ridge on the other half of validation" if self.fused else "none"}
         metrics = {**results, "cost": cost, "protocol": protocol}
         metrics |= {k: facts[k] for k in ("search", "cross_validation") if k in facts}
         if not self.is_world_process_zero():
             return metrics
         fold_calibration(self.model, settings)
         self.save_model_folder(output, "essay_scoring", asdict(settings), merge_adapter)
+        self.hybrid.save(output)
         report.write_json(output / "metrics.json", metrics)
         options = facts["options"] | facts.get("search", {}).get("best", {})
         report.write_options(output / "options.yaml", options)
-        columns = {"essay_id": test["essay_id"], "prompt_id": test["prompt_id"]}
-        for s, name in enumerate(settings.score_names):
-            columns |= {name: predictions["score"][:, s], f"{name}_unrounded": predictions["unrounded"][:, s].round(4)}
-            columns |= {f"human_{name}": predictions["human"][:, s]}
+        columns = {"essay_id": test["essay_id"], "prompt_id": test["prompt_id"], **predictions["scores"]}
+        columns |= {f"human_{name}": predictions["human"][:, s] for s, name in enumerate(settings.score_names)}
         report.write_csv(output / "predictions.csv", columns)
         if facts["rejected_rows"]:
             files, rows, reasons = zip(*facts["rejected_rows"], strict=True)
@@ -417,9 +288,11 @@ class EssayTrainer(EduTrainer):
         figures = output / "figures"
         report.draw_agreement(figures / "agreement.png", results)
         report.draw_confusion(
-            figures / "confusion.png", predictions["score"], predictions["human"], test["prompt_id"], settings.score_ranges,
+            figures / "confusion.png", predictions["rounded"], predictions["human"], test["prompt_id"], settings.score_ranges,
             settings.score_step,
         )  # fmt: skip
+        people = results["baselines"].get("human-human", {}).get("quadratic_weighted_kappa")
+        report.draw_automation(figures / "automation.png", results["automation"], LEVEL, people)
         report.draw_learning_curve(figures / "learning_curve.png", self.state.log_history, best_step(self.state))
         report.write_card(
             output,
@@ -428,71 +301,16 @@ class EssayTrainer(EduTrainer):
                 "task": "essay_scoring", "pipeline_tag": "text-classification", "repo": output.absolute().name,
                 "base_model": self.checkpoint.title(), "license": self.checkpoint.licence, "version": edu_recipes_version(),
                 "dataset_type": facts["dataset_name"].split(" ")[0], "adapter": is_adapter(output),
-                "fictional": "fictional" in facts["dataset_name"], "prompt_ids": settings.prompt_ids,
+                "level": LEVEL, "fictional": "fictional" in facts["dataset_name"], "prompt_ids": settings.prompt_ids,
                 "num_labels": settings.num_labels(), "truncated": shortened["test"]["essays_shortened"],
                 "command": report.command("recipes/essay_scoring.py", options),
             },
         )  # fmt: skip
         self.remove_checkpoints_when_done()
-        print(f"\n{report.as_text(report.results_table(results))}\n\n{report.verdict(results)}\nSaved in {self.args.output_dir}")
+        tables = [report.results_table(results), report.gate_table(results["gate"])]
+        tables += [report.gaming_table(results["gaming"])] if results.get("gaming") else []
+        print("", *map(report.as_text, tables), report.verdict(results), f"Saved in {self.args.output_dir}", sep="\n\n")
         return metrics
-
-
-def agreement_by_prompt(
-    scores: np.ndarray, human: np.ndarray, prompt_ids: Sequence[str], settings: EssaySettings
-) -> dict[str, dict]:
-    """Agreement for each prompt, and its plain mean over prompts and scores.
-
-    Scores of different prompts are never pooled: on pooled rows a constant a prompt reaches a kappa of 0.96 on ASAP.
-
-    Args:
-        scores: Float array (rows, scores), rounded, in rubric units.
-        human: Likewise, nan where missing.
-        prompt_ids: The prompt of each row.
-
-    Returns:
-        {"mean": {metric: value}, "prompts": {prompt_id: {score name: {metric: value}}}}; metrics are
-        quadratic_weighted_kappa and those of `metrics.agreement`.
-    """
-    prompts, by_prompt, every = np.asarray(prompt_ids), {}, []
-    for prompt in settings.prompt_ids:
-        by_prompt[prompt] = {}
-        for s, (name, (low, high)) in enumerate(zip(settings.score_names, settings.score_ranges[prompt], strict=True)):
-            here = (prompts == prompt) & ~np.isnan(human[:, s]) & ~np.isnan(scores[:, s])
-            if not here.any():
-                continue
-            a, b = scores[here, s], human[here, s]
-            kappa = quadratic_weighted_kappa(a, b, low, high, settings.score_step)
-            by_prompt[prompt][name] = {"quadratic_weighted_kappa": kappa, **agreement(a, b, settings.score_step)}
-            every.append(by_prompt[prompt][name])
-    mean = {k: float(np.mean([e[k] for e in every])) for k in every[0]} if every else {}
-    if every:  # differences of both signs would cancel in a mean
-        mean["standardized_mean_difference"] = float(np.mean([abs(e["standardized_mean_difference"]) for e in every]))
-    return {"mean": mean, "prompts": by_prompt}
-
-
-def human_agreement(
-    rater1: np.ndarray, rater2: np.ndarray, prompt_ids: Sequence[str], settings: EssaySettings
-) -> dict[str, dict] | None:
-    """Rater against rater, on the scale of one rater (where the score is their sum, that is another than the score's).
-
-    Args:
-        rater1: Float array (rows, scores), nan where unknown.
-        rater2: Likewise.
-
-    Returns:
-        As `agreement_by_prompt`; None where no essay has two ratings.
-    """
-    both = ~np.isnan(rater1) & ~np.isnan(rater2)
-    if not both.any():
-        return None
-    prompts = np.asarray(prompt_ids)
-    ranges = {}
-    for p in settings.prompt_ids:
-        seen = [np.concatenate([r[(prompts == p) & both[:, s], s] for r in (rater1, rater2)]) for s in range(both.shape[1])]
-        ranges[p] = [(v.min(), v.max()) if len(v) else (0.0, 1.0) for v in seen]
-    single = EssaySettings(score_names=settings.score_names, score_ranges=ranges, score_step=settings.score_step)
-    return agreement_by_prompt(np.where(both, rater1, np.nan), np.where(both, rater2, np.nan), prompt_ids, single)
 
 
 def fold_calibration(model: nn.Module, settings: EssaySettings) -> None:
@@ -515,27 +333,47 @@ def fold_calibration(model: nn.Module, settings: EssaySettings) -> None:
     settings.calibration, settings.folded = {}, True
 
 
-def truncation_report(dataset: Dataset) -> dict[str, float]:
-    """Share of essays that were shortened, and of tokens that were left out, 0 to 1, of an encoded data set."""
-    left_out, kept = np.array(dataset["truncated"]), np.array(dataset["length"])
-    return {
-        "essays_shortened": round(float(np.mean(left_out > 0)), 4),
-        "tokens_left_out": round(float(left_out.sum() / (left_out.sum() + kept.sum())), 4),
-    }
-
-
 # ---- the scorer that anyone loads -----------------------------------------------------------------------------------
+
+
+def in_rubric_units(
+    settings: EssaySettings, prompt_ids: Sequence[str], reading: Reading
+) -> tuple[np.ndarray, np.ndarray]:
+    """Unrounded scores and radius of a reading, float arrays (rows, scores) in rubric units."""
+    low, high = settings.bounds(prompt_ids)
+    return low + (high - low) * reading.scores, (high - low) * reading.radius
+
+
+def score_columns(
+    settings: EssaySettings, prompt_ids: Sequence[str], unrounded: np.ndarray, radius: np.ndarray, doubts: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The columns that predictions.csv and predict.py write.
+
+    Returns:
+        For each score: name, the rounded score; name_unrounded; name_low and name_high, the outermost scores that can be
+        given inside the interval. send_to_human, true or false, and reason, '' where there is none.
+    """
+    low, high = settings.bounds(prompt_ids)
+    rounded, step = settings.rounded(unrounded, prompt_ids), settings.score_step
+    radius = np.minimum(radius, high - low)
+    lower = np.clip(low + step * np.ceil((unrounded - radius - low) / step - 1e-9), low, rounded)
+    upper = np.clip(low + step * np.floor((unrounded + radius - low) / step + 1e-9), rounded, high)
+    columns: dict[str, np.ndarray] = {}
+    for s, name in enumerate(settings.score_names):
+        columns |= {name: rounded[:, s], f"{name}_unrounded": unrounded[:, s].round(4)}
+        columns |= {f"{name}_low": lower[:, s], f"{name}_high": upper[:, s]}
+    return columns | {"send_to_human": np.where(doubts != "", "true", "false"), "reason": doubts}
 
 
 @dataclass
 class EssayScorer:
-    """A trained essay scorer: model, tokenizer and settings."""
+    """A trained essay scorer: model, tokenizer, settings, and the hybrid where the folder has one."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     settings: EssaySettings
+    hybrid: Hybrid | None = None
 
-    @torch.no_grad()
     def predict(
         self, texts: Sequence[str], prompt_ids: Sequence[str] | None = None, batch_size: int = 32, rounded: bool = True
     ) -> np.ndarray:
@@ -553,25 +391,65 @@ class EssayScorer:
         Raises:
             ConfigurationError: A prompt the model was not trained on.
         """
-        known = self.settings.prompt_ids
-        prompts = list(prompt_ids) if prompt_ids is not None else known[:1] * len(texts) if len(known) == 1 else []
-        if len(prompts) != len(texts):
-            raise ConfigurationError(f"the model scores {len(known)} prompts: name the prompt of each essay.")
-        if unknown := sorted(set(prompts) - set(known)):
-            raise ConfigurationError(f"the model was not trained on prompt '{unknown[0]}'; it knows {', '.join(known)}.")
-        if not texts:
-            return np.zeros((0, len(self.settings.score_names)))
-        batch = encode({"text": list(texts), "prompt_id": prompts}, self.tokenizer, self.settings)
-        collate = EssayCollator(self.tokenizer)
+        prompts = self._prompts(texts, prompt_ids)
+        scores, _, _ = self.read(texts, prompts, batch_size)
+        return self.settings.rounded(scores, prompts) if rounded else scores
+
+    def predict_columns(
+        self, texts: Sequence[str], prompt_ids: Sequence[str] | None = None, batch_size: int = 32
+    ) -> dict[str, np.ndarray]:
+        """As `predict`, with intervals, and whether a human should read the essay; see `score_columns`."""
+        prompts = self._prompts(texts, prompt_ids)
+        return score_columns(self.settings, prompts, *self.read(texts, prompts, batch_size))
+
+    def explain(self, text: str, prompt_id: str | None = None, score_name: str | None = None) -> Explanation:
+        """What moved the score of an essay, and how near the next one is; see `explanation.explain`."""
+        (prompt,) = self._prompts([text], None if prompt_id is None else [prompt_id])
+        s = self.settings.score_names.index(score_name) if score_name else 0
+        low, high = self.settings.score_ranges[prompt][s]
+        return explain(
+            lambda texts: self.predict(texts, [prompt] * len(texts), rounded=False)[:, s], text, low, high,
+            self.settings.score_step,
+        )  # fmt: skip
+
+    def read(
+        self, texts: Sequence[str], prompt_ids: Sequence[str], batch_size: int = 32
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Unrounded scores, half the width of their intervals (float arrays (essays, scores), rubric units), and doubts.
+
+        Without a hybrid the scores are the model's own, the width is infinite, and there are no doubts.
+        """
+        raw = self.settings.raw_scores(self.logits(texts, prompt_ids, batch_size), prompt_ids)
+        scores = self.settings.calibrated(raw, prompt_ids)
+        if self.hybrid is None or not len(texts):
+            return scores, np.full(scores.shape, np.inf), np.full(len(scores), "", dtype=object)
+        reading = self.hybrid.read(texts, prompt_ids, self.settings.scale(scores, prompt_ids))
+        return *in_rubric_units(self.settings, prompt_ids, reading), reading.doubts
+
+    @torch.no_grad()
+    def logits(self, texts: Sequence[str], prompt_ids: Sequence[str], batch_size: int = 32) -> np.ndarray:
+        """The model's outputs, float32 array (essays, num_labels)."""
         logits = np.zeros((len(texts), self.model.config.num_labels), np.float32)
+        if not len(texts):
+            return logits
+        batch = encode({"text": list(texts), "prompt_id": list(prompt_ids)}, self.tokenizer, self.settings)
+        collate = EssayCollator(self.tokenizer)
         order = np.argsort([-n for n in batch["length"]], kind="stable")
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             inputs = collate([{"input_ids": batch["input_ids"][i], "prompt_index": 0} for i in rows])
             inputs = {k: inputs[k].to(self.model.device) for k in ("input_ids", "attention_mask")}
             logits[rows] = self.model(**inputs).logits.float().cpu().numpy()
-        scores = self.settings.calibrated(self.settings.raw_scores(logits, prompts), prompts)
-        return self.settings.rounded(scores, prompts) if rounded else scores
+        return logits
+
+    def _prompts(self, texts: Sequence[str], prompt_ids: Sequence[str] | None) -> list[str]:
+        known = self.settings.prompt_ids
+        prompts = list(prompt_ids) if prompt_ids is not None else known[:1] * len(texts) if len(known) == 1 else []
+        if len(prompts) != len(texts):
+            raise ConfigurationError(f"the model scores {len(known)} prompts: name the prompt of each essay.")
+        if unknown := sorted(set(prompts) - set(known)):
+            raise ConfigurationError(f"the model was not trained on prompt '{unknown[0]}'; it knows {', '.join(known)}.")
+        return prompts
 
 
 def load(name: str | Path, revision: str = "main", trust_remote_code: bool = False) -> EssayScorer:
@@ -598,5 +476,7 @@ def load(name: str | Path, revision: str = "main", trust_remote_code: bool = Fal
         if artifact.base_model["sha256"] not in (None, base.sha256()):
             raise ConfigurationError(f"the adapter was trained on other weights than {base.name} has here (sha256 differs).")
         model = load_merged(load_classifier(base, settings.num_labels(), args, tokenizer), adapter.parent)
+    arrays, facts = checkpoint.file(ARRAYS), checkpoint.file(FACTS)
+    hybrid = Hybrid.load(arrays, facts) if arrays and facts else None
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return EssayScorer(model.float().eval().to(device), tokenizer, settings)
+    return EssayScorer(model.float().eval().to(device), tokenizer, settings, hybrid)

@@ -15,7 +15,8 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 PACKAGES = ("transformers", "datasets", "peft", "torch", "accelerate")
-MODEL_COLOR, BASELINE_COLORS, HUMAN_COLOR = "#1f5fa8", ("#c9cdd3", "#aab0b8", "#8a929c", "#6b7480"), "#d98a1f"
+MODEL_COLOR, ALONE_COLOR, HUMAN_COLOR = "#1f5fa8", "#7fb0e0", "#d98a1f"
+BASELINE_COLORS = ("#c9cdd3", "#aab0b8", "#8a929c", "#6b7480")
 
 
 def write_json(path: str | Path, content: dict) -> None:
@@ -38,23 +39,62 @@ def write_options(path: str | Path, options: dict) -> None:
     Path(path).write_text(yaml.safe_dump(options, sort_keys=True, allow_unicode=True), encoding="utf-8")
 
 
+def systems(results: dict[str, Any]) -> dict[str, dict]:
+    """Every row of the table in order: people, baselines, ablations, and at the end the system itself."""
+    return {**results["baselines"], **results["ablation"], results["system"]: results["test"]}
+
+
 def results_table(results: dict[str, Any], metric: str = "quadratic_weighted_kappa") -> list[list[str]]:
-    """One line a system, one column a prompt, the mean and a few more metrics; the first line is the header.
+    """One line a system, one column a prompt, the mean with its interval and a few more metrics; the first is the header.
 
     Args:
-        results: {"test": {..., "prompts": ...}, "baselines": {name: the same}}.
+        results: See `EssayTrainer.score_beside_baselines`.
         metric: The metric of the prompts' columns.
     """
     prompts = list(results["test"]["prompts"])
     shown = prompts if len(prompts) <= 10 else []
     more = ["exact_agreement", "adjacent_agreement", "root_mean_squared_error"]
-    table = [["", "mean " + SHORT[metric], *[f"{p}" for p in shown], *[SHORT[m] for m in more]]]
-    for name, result in [*results["baselines"].items(), ("model", results["test"])]:
+    table = [["", "mean " + SHORT[metric], "95% interval", *[f"{p}" for p in shown], *[SHORT[m] for m in more]]]
+    for name, result in systems(results).items():
         cells = []
         for p in shown:
             values = [v[metric] for v in result["prompts"].get(p, {}).values()]
             cells.append(_number(sum(values) / len(values)) if values else "-")
-        table.append([name, _number(result[metric]), *cells, *[_number(result[m]) for m in more]])
+        interval = results["kappa_intervals"].get(name, {}).get("interval")
+        span = " to ".join(map(_number, interval)) if interval else "-"
+        table.append([name, _number(result[metric]), span, *cells, *[_number(result[m]) for m in more]])
+    return table
+
+
+def gate_table(gate: dict[str, dict[str, dict]]) -> list[list[str]]:
+    """The gate, one line a prompt and score."""
+    table = [["prompt", "QWK", "r", "SMD", "human-human", "machine-human", "degradation", "passed"]]
+    for prompt, scores in gate.items():
+        for name, g in scores.items():
+            keys = ("quadratic_weighted_kappa", "pearsonr", "standardized_mean_difference", "human_kappa", "machine_rater_kappa")
+            cells = [_number(g[k]) if g[k] is not None else "-" for k in (*keys, "degradation")]
+            table.append([prompt + (f", {name}" if len(scores) > 1 else ""), *cells, "yes" if g["passed"] else "no"])
+    return table
+
+
+def gaming_table(gaming: dict[str, dict]) -> list[list[str]]:
+    """The gaming suite, one line an attack."""
+    table = [["attack", "essays", "shift (SD)", "to a human", "bar", "passed"]]
+    for attack, row in gaming.items():
+        passed = ("yes" if row["passed"] else "no") if row["bar"] else "-"
+        share = f"{row['sent_to_human']:.0%}"
+        table.append([attack, str(row["essays"]), f"{row['shift']:+.2f}", share, row["bar"] or "-", passed])
+    return table
+
+
+def subgroup_table(subgroups: dict[str, dict[str, dict]]) -> list[list[str]]:
+    """Standardized differences, one line a group."""
+    table = [["group", "essays", "difference (SD)", "95% interval", "flagged"]]
+    for column, groups in subgroups.items():
+        for group, row in groups.items():
+            span = " to ".join(f"{v:+.2f}" for v in row["interval"])
+            flagged = "yes" if row["flagged"] else "no"
+            table.append([f"{column}: {group}", str(row["n"]), f"{row['difference']:+.2f}", span, flagged])
     return table
 
 
@@ -85,13 +125,16 @@ def as_markdown(table: list[list[str]]) -> str:
 
 
 def verdict(results: dict[str, Any], metric: str = "quadratic_weighted_kappa") -> str:
-    """Whether the model was worth training: it beside the best baseline that is no human, in a sentence."""
+    """Whether it was worth training: it beside the best baseline that is no human, in a sentence."""
     machines = {n: r[metric] for n, r in results["baselines"].items() if not n.startswith("human")}
     best = max(machines, key=machines.get)
     gap = results["test"][metric] - machines[best]
-    if gap > 0:
-        return f"The model is {gap:.3f} {SHORT[metric]} above the best baseline ({best})."
-    return f"The model does not beat the best baseline: {best} is {-gap:.3f} {SHORT[metric]} better or equal."
+    ours, (low, high) = results["system"], results["kappa_intervals"][best]["behind"]
+    span = f"95% interval of the difference: {low:+.3f} to {high:+.3f}"
+    if gap <= 0:
+        return f"The {ours} does not beat the best baseline: {best} is {-gap:.3f} {SHORT[metric]} better or equal ({span})."
+    sure = "" if low > 0 else "; it may be chance"
+    return f"The {ours} is {gap:.3f} {SHORT[metric]} above the best baseline, {best} ({span}{sure})."
 
 
 def command(script: str, options: dict) -> str:
@@ -110,20 +153,20 @@ def command(script: str, options: dict) -> str:
 def draw_agreement(path: Path, results: dict[str, Any], metric: str = "quadratic_weighted_kappa") -> None:
     """Bars of the metric by prompt: baselines, model, humans."""
     plt = _pyplot()
-    prompts = list(results["test"]["prompts"])
-    systems = {**results["baselines"], "model": results["test"]}
-    machines = [n for n in systems if not n.startswith("human") and n != "prompt mean"]
+    prompts, rows = list(results["test"]["prompts"]), systems(results)
+    machines = [n for n in rows if not n.startswith("human") and n != "prompt mean"]
     fig, ax = plt.subplots(figsize=(max(6, 1.1 * len(prompts) + 2), 3.6))
     width = 0.8 / len(machines)
     for i, name in enumerate(machines):
-        color = MODEL_COLOR if name == "model" else BASELINE_COLORS[i % len(BASELINE_COLORS)]
-        heights = [_mean_over_scores(systems[name], p, metric) for p in prompts]
+        own = {results["system"]: MODEL_COLOR, "model alone": ALONE_COLOR}
+        color = own.get(name, BASELINE_COLORS[i % len(BASELINE_COLORS)])
+        heights = [_mean_over_scores(rows[name], p, metric) for p in prompts]
         ax.bar([x + (i - (len(machines) - 1) / 2) * width for x in range(len(prompts))], heights, width, label=name, color=color)
-    for name in systems:
+    for name in rows:
         if name.startswith("human"):
             for x, p in enumerate(prompts):
                 ax.hlines(
-                    _mean_over_scores(systems[name], p, metric), x - 0.42, x + 0.42, color=HUMAN_COLOR, lw=2,
+                    _mean_over_scores(rows[name], p, metric), x - 0.42, x + 0.42, color=HUMAN_COLOR, lw=2,
                     label=name if x == 0 else None,
                 )  # fmt: skip
     ax.set_xticks(range(len(prompts)), [str(p)[:14] for p in prompts])
@@ -164,6 +207,34 @@ def draw_confusion(path: Path, scores, human, prompt_ids: Sequence[str], ranges:
         ax.set_title(f"prompt {prompt}"[:24], fontsize=9)
         ax.set_xlabel("model", fontsize=8)
         ax.set_ylabel("human", fontsize=8)
+    _save(fig, path)
+
+
+def draw_automation(path: Path, curve: list[dict[str, float]], level: float, people: float | None) -> None:
+    """Agreement and coverage against the share of essays that is scored automatically.
+
+    Args:
+        path: Where to.
+        curve: See `essay_evaluation.automation_curve`.
+        level: The coverage that intervals promise.
+        people: Mean kappa of two humans, None where unknown.
+    """
+    plt = _pyplot()
+    shares = [100 * row["share"] for row in curve]
+    fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
+    lines = (("quadratic_weighted_kappa", "QWK of these", MODEL_COLOR), ("exact_agreement", "exact agreement", ALONE_COLOR))
+    for key, label, color in (*lines, ("quadratic_weighted_kappa_together", "QWK, humans score the rest", BASELINE_COLORS[3])):
+        left.plot(shares, [row[key] for row in curve], marker=".", color=color, label=label)
+    if people is not None:
+        left.axhline(people, color=HUMAN_COLOR, lw=1.5, label="QWK of two humans")
+    left.legend(frameon=False, fontsize=8)
+    right.plot(shares, [row["coverage"] for row in curve], marker=".", color=MODEL_COLOR)
+    right.axhline(level, color=BASELINE_COLORS[2], ls="--", lw=1)
+    right.set_ylim(0.5, 1)
+    left.set_ylabel("agreement with the human score")
+    right.set_ylabel("human scores inside the interval")
+    for ax in (left, right):
+        ax.set_xlabel("share scored automatically (%)")
     _save(fig, path)
 
 
@@ -226,13 +297,14 @@ def write_card(folder: str | Path, facts: dict[str, Any]) -> None:
         facts: What card.md fills in: name, task, pipeline_tag, base_model, license, dataset_name, dataset_license,
             results (see `results_table`), protocol, options, cost, adapter (bool), score_names, prompts.
     """
-    metrics = {k: v for k, v in facts["results"]["test"].items() if isinstance(v, float)}
+    results = facts["results"]
+    metrics = {k: v for k, v in results["test"].items() if isinstance(v, float)}
     dataset = {"dataset_type": facts["dataset_type"], "dataset_name": facts["dataset_name"], "dataset_split": "test"}
     evaluation = [
         EvalResult(facts["pipeline_tag"], metric_type=name, metric_value=round(value, 4), metric_name=name, **dataset)
         for name, value in metrics.items()
     ]
-    for prompt, scores in facts["results"]["test"]["prompts"].items():
+    for prompt, scores in results["test"]["prompts"].items():
         for score, values in scores.items():
             name = f"quadratic_weighted_kappa, prompt {prompt}" + (f", {score}" if len(scores) > 1 else "")
             value = round(values["quadratic_weighted_kappa"], 4)
@@ -253,8 +325,13 @@ def write_card(folder: str | Path, facts: dict[str, Any]) -> None:
     card = ModelCard.from_template(
         data,
         template_path=str(Path(__file__).parent / "card.md"),
-        table=as_markdown(results_table(facts["results"])),
-        verdict=verdict(facts["results"]),
+        table=as_markdown(results_table(results)),
+        gate=as_markdown(gate_table(results["gate"])),
+        gaming_table=as_markdown(gaming_table(results["gaming"])) if results.get("gaming") else "",
+        subgroup_table=as_markdown(subgroup_table(results["subgroups"])) if any(results["subgroups"].values()) else "",
+        **{k: results.get(k, {}) for k in ("coverage", "sent_to_human", "gaming")},
+        fused=results["system"] == "hybrid",
+        verdict=verdict(results),
         versions=", ".join(f"{p} {importlib.metadata.version(p)}" for p in PACKAGES),
         **{k: v for k, v in facts.items() if k not in ("license", "base_model", "results")},
         base=facts["base_model"],

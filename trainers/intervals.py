@@ -1,0 +1,56 @@
+"""Intervals: of a single score (split conformal), and of a statistic over a test split (bootstrap)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+
+def conformal_radius(errors: np.ndarray, level: float = 0.9) -> float:
+    """How far to reach on both sides of a prediction so that the truth lies within with probability `level`.
+
+    Split conformal prediction (Vovk et al. 2005; Lei et al. 2018): it holds for any model, as long as the rows of `errors`
+    were used for nothing else and new rows come from the same source. Errors may be divided by a difficulty of each row
+    first; the radius is then multiplied by the difficulty of the new row.
+
+    Args:
+        errors: Float array (rows,), absolute errors on calibration rows, nan where the truth is unknown.
+        level: Between 0 and 1.
+
+    Returns:
+        The radius in the units of `errors`; inf where there are too few rows for this level.
+    """
+    errors = np.sort(np.asarray(errors, float)[~np.isnan(errors)])
+    rank = math.ceil((len(errors) + 1) * level)
+    return float(errors[rank - 1]) if 0 < rank <= len(errors) else math.inf
+
+
+def bootstrap_interval(
+    statistic: Callable[[np.ndarray], float], groups: Sequence, level: float = 0.95, draws: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval of a statistic, drawing whole groups with replacement (Efron 1979).
+
+    Args:
+        statistic: Called with row numbers, int64 array (rows drawn,); nan is left out.
+        groups: The group of each row: what the split did not cut, a learner say. Rows of one group are drawn together.
+        level: Between 0 and 1.
+        draws: How many samples.
+        seed: Of the draws.
+
+    Returns:
+        (lower, upper).
+    """
+    numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
+    members = np.split(np.argsort(numbers, kind="stable"), np.cumsum(np.bincount(numbers))[:-1])
+    rng = np.random.default_rng(seed)
+    alone = len(members) == len(numbers)
+    order = np.concatenate(members)
+    values = []
+    for _ in range(draws):
+        drawn = rng.integers(len(members), size=len(members))
+        values.append(statistic(order[drawn] if alone else np.concatenate([members[g] for g in drawn])))
+    tail = (1 - level) / 2
+    lower, upper = np.nanquantile(values, [tail, 1 - tail])
+    return float(lower), float(upper)
