@@ -3,8 +3,10 @@
     python recipes/predict.py --model runs/essay_scoring --input_file new_essays.csv --output_file scores.csv
 
 The file needs a column with the text (--text_column), and one with the prompt (--prompt_column) where the model knows
-several. The output has one row an essay: its id or row number, its prompt, the rounded score and the unrounded one.
-Rows that cannot be scored end the run, or with --skip_bad_rows are left out and listed in scores.rejected.csv.
+several. The output has one row an essay: its id or row number, its prompt, the rounded score and the unrounded one, the
+lowest and highest score of its 90% interval, and whether a human should read it (send_to_human, reason).
+--explain also writes scores.html: the essays, each sentence coloured by what it did to the score, and how near the next
+score is. Rows that cannot be scored end the run, or with --skip_bad_rows are left out and listed in scores.rejected.csv.
 """
 
 import logging
@@ -33,6 +35,7 @@ class PredictArguments:
     encoding: str | None = field(default=None, metadata={"help": "encoding of the file; found out where not given"})
     separator: str | None = field(default=None, metadata={"help": "separator of a csv; found out where not given"})
     skip_bad_rows: bool = field(default=False, metadata={"help": "leave rows that cannot be scored out and list them"})
+    explain: bool = field(default=False, metadata={"help": "write a page that shows what moved each score"})
     batch_size: int = field(default=32, metadata={"help": "essays a step"})
     model_revision: str = field(default="main", metadata={"help": "branch, tag or commit on the Hub"})
     trust_remote_code: bool = field(default=False, metadata={"help": "run code that the model's repository brings"})
@@ -64,12 +67,12 @@ def main(argv: list[str] | None = None) -> Path:
             )  # fmt: skip
 
     # 3. Score and write
-    scores = scorer.predict(essays["text"], prompts, args.batch_size, rounded=False)
-    rounded = scorer.settings.rounded(scores, prompts)
-    table = {"essay_id": essays["essay_id"] if args.id_column else rows, "prompt_id": prompts}
-    for s, name in enumerate(scorer.settings.score_names):
-        table |= {name: rounded[:, s], f"{name}_unrounded": scores[:, s].round(4)}
-    report.write_csv(output, table)
+    columns = scorer.predict_columns(essays["text"], prompts, args.batch_size)
+    ids = essays["essay_id"] if args.id_column else rows
+    report.write_csv(output, {"essay_id": ids, "prompt_id": prompts, **columns})
+    if args.explain:
+        explanations = [scorer.explain(text, prompt) for text, prompt in zip(essays["text"], prompts, strict=True)]
+        report.write_explanations(output.with_suffix(".html"), ids, explanations, columns, scorer.settings)
     if rejected:
         names, numbers, reasons = zip(*rejected, strict=True)
         report.write_csv(output.with_suffix(".rejected.csv"), {"file": names, "row": numbers, "reason": reasons})

@@ -8,14 +8,15 @@ FEW = 20
 """A prompt with fewer rows takes what is fitted on the rows of all prompts."""
 
 
-def own_or_all(rows: np.ndarray, human: np.ndarray) -> np.ndarray:
-    """The rows of a prompt, or all rows where fewer than `FEW` of its own have a score.
+def own_or_all(rows: np.ndarray, human: np.ndarray, few: int = FEW) -> np.ndarray:
+    """The rows of a prompt, or all rows where fewer than `few` of its own have a score.
 
     Args:
         rows: Bool array (rows,), those of the prompt.
         human: Float array (rows,), nan where there is no score.
+        few: The least number of scores that are fitted on their own.
     """
-    return rows if (~np.isnan(human[rows])).sum() >= FEW else np.ones(len(rows), bool)
+    return rows if (~np.isnan(human[rows])).sum() >= few else np.ones(len(rows), bool)
 
 
 def variance_match(raw: np.ndarray, human: np.ndarray) -> tuple[float, float]:

@@ -41,7 +41,7 @@ METRICS = {
     "quadratic_weighted_kappa": True, "exact_agreement": True, "adjacent_agreement": True, "pearsonr": True,
     "standardized_mean_difference": False, "mean_absolute_error": False, "root_mean_squared_error": False, "loss": False,
 }  # metric -> whether greater is better; Trainer would guess so for all but the loss  # fmt: skip
-RANK_WEIGHT = 0.02  # brings the ListNet term to the size of the squared error
+RANK_WEIGHT = 0.4  # brings the ListNet term to the size of the squared error
 RANK_TEMPERATURE = 0.1  # of the softmax over scores scaled to 0..1
 
 
@@ -85,9 +85,8 @@ class EssayTrainer(EduTrainer):
         self.fused, self.human_share, self.hybrid = hybrid, human_share, None
         self.subgroup_columns = list(subgroup_columns)
         self._levels = torch.from_numpy(settings.levels())
-        if settings.loss != "corn" and (bias := output_layer(kwargs["model"]).bias) is not None:
-            with torch.no_grad():  # start at the mean score, not at the lowest
-                bias.copy_(torch.from_numpy(np.nanmean(np.array(splits["train"]["labels"], float), axis=0)))
+        settings.fit_targets(np.array(splits["train"]["scores"], float), splits["train"]["prompt_id"])
+        self._targets = torch.from_numpy(settings.target_table()).float()
 
     def loss_terms(self, model, inputs):
         outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
@@ -100,9 +99,10 @@ class EssayTrainer(EduTrainer):
             )
             return losses, known.sum(), outputs
         known = ~labels.isnan()
-        total, count = ((logits - labels)[known] ** 2).sum(), known.sum()
+        mean, sd = self._targets.to(labels.device)[inputs["prompt_index"]].unbind(-1)
+        total, count = ((logits - (labels - mean) / sd)[known] ** 2).sum(), known.sum()
         if self.settings.loss == "mse+rank":
-            total = total + self._rank_term(logits, labels, inputs["prompt_index"], model.training)
+            total = total + self._rank_term(mean + sd * logits, labels, inputs["prompt_index"], model.training)
         return total, count, outputs
 
     def count_items(self, inputs):
@@ -121,10 +121,10 @@ class EssayTrainer(EduTrainer):
         asked = (level >= k) & (k < steps[..., None])
         return torch.where(asked, (level > k).long(), -1)
 
-    def _rank_term(self, logits, labels, prompt_index, training: bool) -> torch.Tensor:
+    def _rank_term(self, scores, labels, prompt_index, training: bool) -> torch.Tensor:
         """ListNet over the essays of each prompt in the batch of all processes, in units of the summed squared error."""
         processes = self.accelerator.num_processes if training else 1
-        rows = torch.cat([logits, labels, prompt_index[:, None].float()], dim=1)
+        rows = torch.cat([scores, labels, prompt_index[:, None].float()], dim=1)
         if processes > 1:
             most = self.accelerator.gather(torch.tensor([len(rows)], device=rows.device)).max()
             padded = nn.functional.pad(rows.detach(), (0, 0, 0, int(most) - len(rows)), value=float("nan"))
@@ -133,7 +133,8 @@ class EssayTrainer(EduTrainer):
             parts = [p for i, p in enumerate(everyone) if i != self.accelerator.process_index]
             rows = torch.cat([rows, *parts])
             rows = rows[~rows[:, -1].isnan()]
-        scores, targets, prompts = rows[:, : logits.shape[1]], rows[:, logits.shape[1] : -1], rows[:, -1]
+        outputs = scores.shape[1]
+        scores, targets, prompts = rows[:, :outputs], rows[:, outputs:-1], rows[:, -1]
         terms = []
         for prompt in prompts.unique():
             for s in range(scores.shape[1]):
@@ -142,7 +143,7 @@ class EssayTrainer(EduTrainer):
                     wanted = (targets[here, s] / RANK_TEMPERATURE).softmax(0)
                     terms.append(-(wanted * (scores[here, s] / RANK_TEMPERATURE).log_softmax(0)).sum())
         if not terms:
-            return logits.sum() * 0
+            return scores.sum() * 0
         term = RANK_WEIGHT * torch.stack(terms).mean()
         count = (~targets.isnan()).sum()
         # every process sees the same value but only its own gradient, and processes average their gradients
@@ -325,12 +326,11 @@ def fold_calibration(model: nn.Module, settings: EssaySettings) -> None:
     if layer.bias is None:
         return
     with torch.no_grad():
-        for s, ((slope, intercept), (low, high)) in enumerate(
-            zip(settings.calibration[prompt], settings.score_ranges[prompt], strict=True)
-        ):
-            layer.weight[s] *= slope * (high - low)
-            layer.bias[s] = low + (high - low) * (slope * layer.bias[s] + intercept)
-    settings.calibration, settings.folded = {}, True
+        fitted = (settings.calibration[prompt], settings.score_ranges[prompt], settings.target_table()[0])
+        for s, ((slope, intercept), (low, high), (mean, sd)) in enumerate(zip(*fitted, strict=True)):
+            layer.weight[s] *= slope * (high - low) * sd
+            layer.bias[s] = low + (high - low) * (slope * (mean + sd * layer.bias[s]) + intercept)
+    settings.calibration, settings.targets, settings.folded = {}, {}, True
 
 
 # ---- the scorer that anyone loads -----------------------------------------------------------------------------------

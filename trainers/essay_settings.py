@@ -36,6 +36,9 @@ class EssaySettings:
         prompts: prompt_id -> the task's wording, for {prompt}.
         loss: 'mse'; 'corn', ordinal (Shi et al. 2021); 'mse+rank', with ListNet over the essays of a prompt in a batch
             (Cao et al. 2007), as in R2BERT (Yang et al. 2020).
+        targets: prompt_id -> one (mean, standard deviation) a score name, of the training scores scaled to 0..1: what the
+            model learns is the score in standard deviations from the mean of its prompt. On 0..1 a prompt whose scores fill
+            a small part of its scale (10 to 60 points, most of them 30 to 45) would hardly count in a squared error.
         calibration: prompt_id -> one (slope, intercept) a score name, on the raw score scaled to 0..1.
         folded: Whether calibration and range stand in the head already, so that a logit is a score in rubric units.
     """
@@ -48,6 +51,7 @@ class EssaySettings:
     score_step: float = 1.0
     prompts: dict[str, str] = field(default_factory=dict)
     loss: str = "mse"
+    targets: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     calibration: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     folded: bool = False
 
@@ -99,6 +103,18 @@ class EssaySettings:
         low, high = self.bounds(prompt_ids)
         return (np.asarray(scores, float) - low) / (high - low)
 
+    def fit_targets(self, scores: np.ndarray, prompt_ids: Sequence[str]) -> None:
+        """Set `targets` from training scores, float array (rows, scores) in rubric units, nan where missing."""
+        scaled, prompts = self.scale(scores, prompt_ids), np.asarray(prompt_ids)
+        for prompt in self.prompt_ids:
+            columns = [column[own_or_all(prompts == prompt, column, few=2)] for column in scaled.T]
+            self.targets[prompt] = [(float(np.nanmean(c)), float(np.nanstd(c)) or 1.0) for c in columns]
+
+    def target_table(self) -> np.ndarray:
+        """`targets` in the order of `prompt_index`, float array (prompts, scores, 2); (0, 1) where none were fitted."""
+        plain = [(0.0, 1.0)] * len(self.score_names)
+        return np.array([self.targets.get(p, plain) for p in self.prompt_ids], float)
+
     def raw_scores(self, logits: np.ndarray, prompt_ids: Sequence[str]) -> np.ndarray:
         """The model's own scores, scaled to 0..1, before calibration.
 
@@ -113,7 +129,8 @@ class EssaySettings:
         if self.folded:
             return self.scale(logits, prompt_ids)
         if self.loss != "corn":
-            return logits
+            mean, sd = self.target_table()[[self.prompt_ids.index(p) for p in prompt_ids]].transpose(2, 0, 1)
+            return mean + sd * logits
         thresholds = self.levels()[[self.prompt_ids.index(p) for p in prompt_ids]] - 1  # (rows, scores)
         steps = (1 / (1 + np.exp(-logits))).reshape(len(logits), len(self.score_names), -1)
         above = np.cumprod(steps, axis=-1)  # P(score above threshold k)

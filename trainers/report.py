@@ -13,7 +13,12 @@ from typing import Any
 
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from jinja2 import Environment, FileSystemLoader
 
+from .essay_settings import EssaySettings
+from .explanation import Explanation
+
+RAISED, LOWERED = "31, 95, 168", "217, 138, 31"
 PACKAGES = ("transformers", "datasets", "peft", "torch", "accelerate")
 MODEL_COLOR, ALONE_COLOR, HUMAN_COLOR = "#1f5fa8", "#7fb0e0", "#d98a1f"
 BASELINE_COLORS = ("#c9cdd3", "#aab0b8", "#8a929c", "#6b7480")
@@ -147,6 +152,33 @@ def command(script: str, options: dict) -> str:
     return " \\\n  ".join(words)
 
 
+def write_explanations(
+    path: Path, ids: Sequence, explanations: Sequence[Explanation], columns: dict[str, Sequence], settings: EssaySettings
+) -> None:
+    """A page for a teacher: each essay with its sentences coloured by what they did to the (first) score.
+
+    Args:
+        path: Where to; it holds the learners' texts and stays with the user.
+        ids: What the essays are called.
+        explanations: One an essay.
+        columns: Of the same essays, see `essay_scoring.score_columns`.
+        settings: Score names and step.
+    """
+    name, essays = settings.score_names[0], []
+    for i, (title, e) in enumerate(zip(ids, explanations, strict=True)):
+        most = max([abs(v) for v in e.effects] or [0]) or 1.0
+        shades = [f"rgba({RAISED if v > 0 else LOWERED}, {0.6 * abs(v) / most:.2f})" for v in e.effects]
+        essays.append(
+            {
+                **vars(e), "title": title, "marked": zip(e.sentences, e.effects, shades, strict=True),
+                "interval": f"{columns[name + '_low'][i]:g} to {columns[name + '_high'][i]:g}", "doubt": columns["reason"][i],
+            }
+        )  # fmt: skip
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    page = environment.get_template("explanation.html").render(essays=essays, step=settings.score_step)
+    path.write_text(page, encoding="utf-8")
+
+
 # ---- figures --------------------------------------------------------------------------------------------------------
 
 
@@ -227,7 +259,7 @@ def draw_automation(path: Path, curve: list[dict[str, float]], level: float, peo
         left.plot(shares, [row[key] for row in curve], marker=".", color=color, label=label)
     if people is not None:
         left.axhline(people, color=HUMAN_COLOR, lw=1.5, label="QWK of two humans")
-    left.legend(frameon=False, fontsize=8)
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, 1.22), ncol=2, frameon=False, fontsize=8)
     right.plot(shares, [row["coverage"] for row in curve], marker=".", color=MODEL_COLOR)
     right.axhline(level, color=BASELINE_COLORS[2], ls="--", lw=1)
     right.set_ylim(0.5, 1)
