@@ -78,21 +78,66 @@ class EssayDataset:
     rows_read: int = 0
     rejected: list[tuple[str, int, str]] = field(default_factory=list)
 
-    def fold_splits(self, k: int, seed: int) -> list[DatasetDict]:
+    def fold_splits(self, k: int, seed: int) -> dict[str, DatasetDict]:
         """Cut train and validation together into `k` folds for cross-validation; the test split is not in them.
 
         Returns:
-            For each fold: test (the fold), validation (a fifth of the rest, for early stopping and calibration) and train.
+            fold_0, fold_1, ...: test (the fold), validation (a fifth of the rest, for early stopping and calibration), train.
         """
-        pool = concatenate_datasets([self.splits["train"], self.splits["validation"]])
-        groups = connected_groups(pool["group_id"], text_keys(pool["text"]))
-        splits = []
-        for fold in k_folds(groups, pool["prompt_id"], k, seed):
+        pool, groups = self._pool()
+        splits = {}
+        for number, fold in enumerate(k_folds(groups, pool["prompt_id"], k, seed)):
             rest = np.setdiff1d(np.arange(len(pool)), fold)
             inner = k_folds(groups[rest], pool.select(rest)["prompt_id"], 5, seed)[0]
             parts = {"train": np.delete(rest, inner), "validation": rest[inner], "test": fold}
-            splits.append(DatasetDict({s: pool.select(rows) for s, rows in parts.items()}))
+            splits[f"fold_{number}"] = DatasetDict({s: pool.select(rows) for s, rows in parts.items()})
         return splits
+
+    def prompt_splits(self) -> dict[str, DatasetDict]:
+        """Leave each prompt out in turn: what a school can expect on a new prompt without graded essays.
+
+        Returns:
+            without_<prompt_id>: train and validation of the other prompts, test of this one.
+        """
+        prompts = list(self.score_ranges)
+        if len(prompts) < 2:
+            raise DataError("leaving a prompt out needs several.", found=f"{len(prompts)} prompt", expected="2 or more")
+        splits = {}
+        for prompt in prompts:
+            parts = {s: _where(self.splits[s], set(prompts) - {prompt}) for s in ("train", "validation")}
+            splits[f"without_{prompt}"] = DatasetDict({**parts, "test": _where(self.splits["test"], {prompt})})
+        return splits
+
+    def graded(self, essays_a_prompt: int, seed: int) -> DatasetDict:
+        """What there would be if so many essays of each prompt had been graded: train (3/4) and validation; all of test.
+
+        Essays are drawn from train and validation; smaller numbers with the same seed are parts of larger ones.
+
+        Raises:
+            DataError: Fewer than 8, or more than there are.
+        """
+        pool, groups = self._pool()
+        prompts, rng = np.array(pool["prompt_id"]), np.random.default_rng(seed)
+        rank = np.zeros(len(pool))
+        rank[rng.permutation(len(pool))] = np.arange(len(pool))
+        chosen = []
+        for prompt in self.score_ranges:
+            rows = np.flatnonzero(prompts == prompt)
+            if not 8 <= essays_a_prompt <= len(rows):
+                raise DataError(
+                    f"{essays_a_prompt} graded essays of prompt '{prompt}' cannot be had.", found=essays_a_prompt,
+                    expected=f"8 to {len(rows)}",
+                )  # fmt: skip
+            chosen.append(rows[np.argsort(rank[rows])][:essays_a_prompt])
+        rows = np.concatenate(chosen)
+        inner = k_folds(groups[rows], prompts[rows], 4, seed)[0]
+        parts = {"train": np.delete(rows, inner), "validation": rows[inner]}
+        return DatasetDict({**{s: pool.select(r) for s, r in parts.items()}, "test": self.splits["test"]})
+
+    def _pool(self) -> tuple[Dataset, np.ndarray]:
+        """Train and validation together, and the group of each row."""
+        pool = concatenate_datasets([self.splits["train"], self.splits["validation"]])
+        return pool, connected_groups(pool["group_id"], text_keys(pool["text"]))
 
     def facts(self) -> dict:
         """What the report says of the data; no text and no id."""

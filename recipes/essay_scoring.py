@@ -33,7 +33,7 @@ from trainers.arguments import AdapterArguments, DataArguments, ModelArguments, 
 from trainers.checkpoints import find_checkpoint, load_classifier, load_tokenizer
 from trainers.essay_scoring import EssayTrainer
 from trainers.essay_settings import EssayCollator, EssaySettings, encode
-from trainers.model_selection import cross_validate, search_hyperparameters
+from trainers.model_selection import cross_validate, learning_curve, search_hyperparameters
 from trainers.parser import RecipeParser, run
 from trainers.pooling import add_mean_pooling
 
@@ -63,12 +63,25 @@ class EssayArguments:
     prompt_ids: list[str] = field(default_factory=list, metadata={"help": "keep only these prompts"})
     score_range: list[float] = field(default_factory=list, metadata={"help": "lowest and highest score, if not as seen"})
     score_step: float | None = field(default=None, metadata={"help": "distance of neighbouring scores, if not 1, 0.5 or 0.25"})
-    input_template: str = field(default=EssaySettings.input_template, metadata={"help": "{text}, {prompt_id}, {prompt}"})
+    input_template: str | None = field(
+        default=None, metadata={"help": "of {text}, {prompt_id}, {prompt}; 'Prompt {prompt_id}: {text}' if not given"}
+    )
     max_length: int = field(default=512, metadata={"help": "tokens of an input at most"})
     long_essays: str = field(default="head_tail", metadata={"help": "longer essays keep head_tail or head"})
     loss: str = field(default="mse", metadata={"help": "mse, corn (ordinal) or mse+rank"})
     hybrid: bool = field(default=True, metadata={"help": "fuse the model's score with words and surface features"})
     human_share: float = field(default=0.1, metadata={"help": "share of essays, the least certain, that go to a human"})
+    protocol: str = field(
+        default="in_domain",
+        metadata={
+            "help": "cross_prompt: also leave each prompt out in turn, and let the model score new prompts",
+            "choices": ["in_domain", "cross_prompt"],
+        },
+    )
+    learning_curve: list[int] = field(
+        default_factory=list, metadata={"help": "numbers of graded essays a prompt to train on, for a curve"}
+    )
+    learning_curve_draws: int = field(default=3, metadata={"help": "random choices of essays for each number"})
     gaming_essays: int = field(default=20, metadata={"help": "test essays a prompt to try attacks on; 0 for none"})
     pooling: str = field(
         default="auto",
@@ -105,9 +118,10 @@ def main(argv: list[str] | None = None) -> dict:
     logging.info("%s", data.summary())
 
     # 4. What the model reads and what its output means; saved with the model
+    new_prompts = args.protocol == "cross_prompt"
     settings = EssaySettings(
-        args.input_template, args.max_length, args.long_essays, data.score_names, data.score_ranges, data.score_step,
-        data.prompts, args.loss,
+        args.input_template or ("{text}" if new_prompts else "Prompt {prompt_id}: {text}"), args.max_length, args.long_essays,
+        data.score_names, data.score_ranges, data.score_step, data.prompts, args.loss, new_prompts=new_prompts,
     )  # fmt: skip
 
     def make_trainer(splits, training_args, model_name=model_args.model_name_or_path) -> EssayTrainer:
@@ -142,12 +156,23 @@ def main(argv: list[str] | None = None) -> dict:
     selection = {}
     if training_args.hp_search:
         selection["search"] = search_hyperparameters(make_trainer, data.splits, training_args, SEARCH_SPACE, model_args)
+    name = model_args.model_name_or_path  # the search may have chosen it
     if training_args.cv_folds:
         folds = data.fold_splits(training_args.cv_folds, data_args.split_seed)
-        selection["cross_validation"] = cross_validate(make_trainer, folds, training_args, model_args.model_name_or_path)
+        selection["cross_validation"] = cross_validate(make_trainer, folds, training_args, name)
+
+    # A school's first questions: what of a new prompt without graded essays, and how many essays must be graded?
+    if new_prompts:
+        selection["cross_prompt"] = cross_validate(make_trainer, data.prompt_splits(), training_args, name)
+    if args.learning_curve:
+        seeds = range(training_args.seed, training_args.seed + args.learning_curve_draws)
+        drawn = {n: [data.graded(n, seed) for seed in seeds] for n in sorted(args.learning_curve)}
+        selection["learning_curve"] = learning_curve(
+            make_trainer, drawn, training_args, name, training_args.metric_for_best_model
+        )
 
     # 9. Train or resume
-    trainer = make_trainer(data.splits, training_args, model_args.model_name_or_path)
+    trainer = make_trainer(data.splits, training_args, name)
     cost = trainer.fit()
 
     # 10. Evaluate once on test, beside the baselines; then try to fool it

@@ -30,7 +30,7 @@ from .essay_evaluation import (
     subgroup_differences,
     truncation_report,
 )  # fmt: skip
-from .essay_settings import EssayCollator, EssaySettings, encode
+from .essay_settings import ANY, EssayCollator, EssaySettings, encode
 from .explanation import Explanation, explain
 from .gaming import gaming_report
 from .hybrid import ARRAYS, FACTS, LEVEL, Hybrid, Reading
@@ -176,7 +176,7 @@ class EssayTrainer(EduTrainer):
         human = {s: np.array(d["scores"], float) for s, d in splits.items()}
         prompts = {s: list(d["prompt_id"]) for s, d in splits.items()}
         targets = {s: settings.scale(human[s], prompts[s]) for s in splits}
-        baselines, ridges, read = essay_baselines(splits, targets)
+        baselines, ridges, read = essay_baselines(splits, targets, [ANY] * settings.new_prompts)
         held = [s for s in splits if s != "train"]
         raw = {s: settings.raw_scores(self.logits(splits[s]), prompts[s]) for s in held}
 
@@ -271,7 +271,8 @@ class EssayTrainer(EduTrainer):
         protocol |= {"calibration": "variance matching for each prompt, on the half of validation that chose nothing"}
         protocol |= {"seed": self.args.seed, "fusion": "ridge on the other half of validation" if self.fused else "none"}
         metrics = {**results, "cost": cost, "protocol": protocol}
-        metrics |= {k: facts[k] for k in ("search", "cross_validation") if k in facts}
+        studies = ("search", "cross_validation", "cross_prompt", "learning_curve")
+        metrics |= {k: facts[k] for k in studies if k in facts}
         if not self.is_world_process_zero():
             return metrics
         fold_calibration(self.model, settings)
@@ -294,11 +295,14 @@ class EssayTrainer(EduTrainer):
         )  # fmt: skip
         people = results["baselines"].get("human-human", {}).get("quadratic_weighted_kappa")
         report.draw_automation(figures / "automation.png", results["automation"], LEVEL, people)
+        if "learning_curve" in facts:
+            report.draw_graded_essays(figures / "graded_essays.png", facts["learning_curve"], self.ours, people)
         report.draw_learning_curve(figures / "learning_curve.png", self.state.log_history, best_step(self.state))
         report.write_card(
             output,
             {
-                **facts, **asdict(settings), "cost": cost, "results": results, "name": output.absolute().name,
+                **facts, **{k: metrics.get(k) for k in studies}, **asdict(settings), "cost": cost, "results": results,
+                "name": output.absolute().name,
                 "task": "essay_scoring", "pipeline_tag": "text-classification", "repo": output.absolute().name,
                 "base_model": self.checkpoint.title(), "license": self.checkpoint.licence, "version": edu_recipes_version(),
                 "dataset_type": facts["dataset_name"].split(" ")[0], "adapter": is_adapter(output),
@@ -310,6 +314,8 @@ class EssayTrainer(EduTrainer):
         self.remove_checkpoints_when_done()
         tables = [report.results_table(results), report.gate_table(results["gate"])]
         tables += [report.gaming_table(results["gaming"])] if results.get("gaming") else []
+        tables += [report.folds_table(facts[k], self.ours) for k in ("cross_validation", "cross_prompt") if k in facts]
+        tables += [report.graded_table(facts["learning_curve"])] if "learning_curve" in facts else []
         print("", *map(report.as_text, tables), report.verdict(results), f"Saved in {self.args.output_dir}", sep="\n\n")
         return metrics
 
@@ -401,6 +407,12 @@ class EssayScorer:
         """As `predict`, with intervals, and whether a human should read the essay; see `score_columns`."""
         prompts = self._prompts(texts, prompt_ids)
         return score_columns(self.settings, prompts, *self.read(texts, prompts, batch_size))
+
+    def add_prompt(self, prompt_id: str, low: float, high: float, prompt: str = "") -> None:
+        """Let a model trained with --protocol cross_prompt score a new prompt; see `EssaySettings.add_prompt`."""
+        self.settings.add_prompt(prompt_id, low, high, prompt)
+        if self.hybrid is not None:
+            self.hybrid.add_prompt(prompt_id, ANY)
 
     def explain(self, text: str, prompt_id: str | None = None, score_name: str | None = None) -> Explanation:
         """What moved the score of an essay, and how near the next one is; see `explanation.explain`."""

@@ -18,6 +18,8 @@ from .parser import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
+ANY = "*"
+"""In place of a prompt: what was fitted on all prompts, for a prompt that was not trained on."""
 LOSSES = ("mse", "corn", "mse+rank")
 HEAD_TOKENS = 128  # of a long essay's beginning; the rest of max_length comes from its end
 
@@ -40,6 +42,7 @@ class EssaySettings:
             model learns is the score in standard deviations from the mean of its prompt. On 0..1 a prompt whose scores fill
             a small part of its scale (10 to 60 points, most of them 30 to 45) would hardly count in a squared error.
         calibration: prompt_id -> one (slope, intercept) a score name, on the raw score scaled to 0..1.
+        new_prompts: Whether prompts without graded essays may be scored (`add_prompt`); the input must not name its prompt.
         folded: Whether calibration and range stand in the head already, so that a logit is a score in rubric units.
     """
 
@@ -53,6 +56,7 @@ class EssaySettings:
     loss: str = "mse"
     targets: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     calibration: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    new_prompts: bool = False
     folded: bool = False
 
     def __post_init__(self):
@@ -64,6 +68,8 @@ class EssaySettings:
             raise ConfigurationError(
                 f"--input_template {self.input_template!r} must hold {{text}} and may hold {{prompt_id}} and {{prompt}}."
             )
+        if self.new_prompts and "prompt_id" in fields:
+            raise ConfigurationError("--protocol cross_prompt: a new prompt has no {prompt_id} to learn; use {text} or {prompt}.")
         if self.loss not in LOSSES:
             raise ConfigurationError(f"--loss is {self.loss!r}; expected one of {', '.join(LOSSES)}.")
         if self.long_essays not in ("head_tail", "head"):
@@ -83,6 +89,26 @@ class EssaySettings:
     def prompt_ids(self) -> list[str]:
         """The prompts in the order of `prompt_index`."""
         return list(self.score_ranges)
+
+    def _fitted(self) -> list[str]:
+        return self.prompt_ids + [ANY] * self.new_prompts
+
+    def add_prompt(self, prompt_id: str, low: float, high: float, prompt: str = "") -> None:
+        """Let the model score a prompt it was not trained on; needs `new_prompts`.
+
+        Args:
+            prompt_id: Its name.
+            low, high: The range of its scores.
+            prompt: The task's wording, for {prompt}.
+
+        Raises:
+            ConfigurationError: The model was not trained for new prompts.
+        """
+        if not self.new_prompts:
+            raise ConfigurationError("the model was not trained for new prompts: train it with --protocol cross_prompt.")
+        self.score_ranges[prompt_id] = [(low, high)] * len(self.score_names)
+        self.prompts[prompt_id] = prompt
+        self.targets[prompt_id], self.calibration[prompt_id] = self.targets[ANY], self.calibration[ANY]
 
     def bounds(self, prompt_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest score of each row, two float arrays (rows, scores)."""
@@ -106,7 +132,7 @@ class EssaySettings:
     def fit_targets(self, scores: np.ndarray, prompt_ids: Sequence[str]) -> None:
         """Set `targets` from training scores, float array (rows, scores) in rubric units, nan where missing."""
         scaled, prompts = self.scale(scores, prompt_ids), np.asarray(prompt_ids)
-        for prompt in self.prompt_ids:
+        for prompt in self._fitted():
             columns = [column[own_or_all(prompts == prompt, column, few=2)] for column in scaled.T]
             self.targets[prompt] = [(float(np.nanmean(c)), float(np.nanstd(c)) or 1.0) for c in columns]
 
@@ -162,7 +188,7 @@ class EssaySettings:
         """
         prompts, target = np.asarray(prompt_ids), self.scale(human, prompt_ids)
         lines = {}
-        for prompt in self.prompt_ids:
+        for prompt in self._fitted():
             chosen = [own_or_all(prompts == prompt, column) for column in target.T]
             lines[prompt] = [variance_match(raw[rows, s], target[rows, s]) for s, rows in enumerate(chosen)]
         return lines

@@ -17,13 +17,13 @@ from safetensors.numpy import load_file, save_file
 from sklearn.linear_model import RidgeCV
 
 from .calibration import FEW, own_or_all, variance_match
-from .essay_features import SURFACE, EssayFeatures, PromptRidge
+from .essay_features import EssayFeatures, PromptRidge
 from .intervals import conformal_radius
 
 ARRAYS, FACTS = "hybrid.safetensors", "hybrid.json"
 LEVEL = 0.9
 """Share of human scores that an interval is to cover."""
-FUSION_ALPHAS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+DIFFICULTY_ALPHAS = (1.0, 10.0, 100.0, 1000.0)
 RARE = 0.01
 """Share of honest essays that a doubt about similarity or about common words may send to a human."""
 MOST_COPIED = 0.3
@@ -53,7 +53,7 @@ class Hybrid:
     Attributes:
         ridges: prompt_id -> words and surface features, fitted on train.
         fused: Whether scores are fused; else they are the model's own, and only intervals and doubts are added.
-        fusion: prompt_id -> float64 array (inputs + 1, scores), the last row is the intercept.
+        weight: prompt_id -> float64 array (scores,), 0 to 1: that of the model; the ridge has the rest.
         difficulty: float64 array (4 + 1,), how the size of the error depends on what is counted; for all prompts.
         lines: prompt_id -> float64 array (scores, 2), slope and intercept, fitted on calibration.
         radius: prompt_id -> float64 array (scores,), conformal radius at difficulty 1.
@@ -63,7 +63,7 @@ class Hybrid:
 
     ridges: dict[str, PromptRidge]
     fused: bool = True
-    fusion: dict[str, np.ndarray] = field(default_factory=dict)
+    weight: dict[str, np.ndarray] = field(default_factory=dict)
     difficulty: np.ndarray = field(default_factory=lambda: np.zeros(5))
     lines: dict[str, np.ndarray] = field(default_factory=dict)
     radius: dict[str, np.ndarray] = field(default_factory=dict)
@@ -88,13 +88,14 @@ class Hybrid:
             human_share: Share of essays with the widest intervals that go to a human, 0 to 1.
         """
         rows = {s: {p: np.asarray(prompt_ids[s]) == p for p in self.ridges} for s in ("validation", "calibration")}
-        for prompt in self.ridges:
-            counted = read[prompt].get("validation")
-            here = rows["validation"][prompt]
-            if counted is None:  # no validation essay of this prompt: the plain mean of both
-                self.fusion[prompt] = _plain_mean(model["validation"].shape[1])
-            else:
-                self.fusion[prompt] = fuse(model["validation"][here], counted, human["validation"][here])
+        ridge = np.full(human["validation"].shape, np.nan)
+        for prompt, here in rows["validation"].items():
+            if here.any():
+                ridge[here] = read[prompt]["validation"]["ridge"]
+        for prompt, here in rows["validation"].items():
+            columns = zip(model["validation"].T, ridge.T, human["validation"].T, strict=True)
+            columns = [(own_or_all(here, y), m, r, y) for m, r, y in columns]
+            self.weight[prompt] = np.array([minimal_variance_weight(m[own], r[own], y[own]) for own, m, r, y in columns])
         self._fit_difficulty(read, model, human, rows)
         fused = {s: np.full(human[s].shape, np.nan) for s in rows}
         for prompt in self.ridges:
@@ -113,7 +114,10 @@ class Hybrid:
                 here = rows["calibration"][prompt]
                 widths.append(self._radius(prompt, model["calibration"][here], read[prompt]["calibration"]).max(axis=1))
         widths = np.concatenate(widths)
-        self.widest = float(np.quantile(widths, 1 - human_share)) if human_share > 0 else np.inf
+        known = widths[np.isfinite(widths)]  # where calibration is too small for an interval, every essay is uncertain
+        self.widest = float(np.quantile(known, 1 - human_share)) if len(known) else 0.0
+        if human_share == 0:
+            self.widest = np.inf
         return self
 
     def read(self, texts: Sequence[str], prompt_ids: Sequence[str], model: np.ndarray) -> Reading:
@@ -145,11 +149,16 @@ class Hybrid:
             reading.scores[empty] = 0.0  # an empty essay earns the lowest score, whatever a model says
         return reading
 
+    def add_prompt(self, prompt: str, like: str) -> None:
+        """Treat a new prompt like another."""
+        for table in (self.ridges, self.weight, self.lines, self.radius, self.least):
+            table[prompt] = table[like]
+
     def _fuse(self, prompt: str, model: np.ndarray, counted: dict) -> np.ndarray:
         if not self.fused:
             return model
-        weights = self.fusion[prompt]
-        return np.stack([inputs(model, counted, s) @ weights[:-1, s] + weights[-1, s] for s in range(model.shape[1])], axis=1)
+        weight = self.weight[prompt]
+        return weight * model + (1 - weight) * counted["ridge"]
 
     def _fit_lines(self, fused: np.ndarray, human: np.ndarray, rows: dict[str, np.ndarray]) -> None:
         for prompt, here in rows.items():
@@ -182,7 +191,7 @@ class Hybrid:
                     x.append(signs(model["validation"][here], counted)[known])
                     y.append(errors[known] / errors[known].mean())
         if x and sum(map(len, y)) >= FEW:
-            fitted = RidgeCV(FUSION_ALPHAS).fit(np.concatenate(x), np.concatenate(y))
+            fitted = RidgeCV(DIFFICULTY_ALPHAS).fit(np.concatenate(x), np.concatenate(y))
             self.difficulty = np.append(fitted.coef_, fitted.intercept_)
         else:
             self.difficulty = np.append(np.zeros(len(SIGNS)), 1.0)
@@ -214,7 +223,7 @@ class Hybrid:
         arrays = {"difficulty": self.difficulty}
         for i, prompt in enumerate(self.ridges):
             ridge = self.ridges[prompt]
-            own = {**vars(ridge.features), "weights": ridge.weights, "bias": ridge.bias, "fusion": self.fusion[prompt]}
+            own = {**vars(ridge.features), "weights": ridge.weights, "bias": ridge.bias, "weight": self.weight[prompt]}
             own |= {"lines": self.lines[prompt], "radius": self.radius[prompt], "least": self.least[prompt]}
             arrays |= {f"{i}.{name}": np.ascontiguousarray(value) for name, value in own.items()}
         save_file(arrays, folder / ARRAYS)
@@ -232,7 +241,7 @@ class Hybrid:
             own = {name.split(".", 1)[1]: value for name, value in arrays.items() if name.startswith(f"{i}.")}
             features = EssayFeatures(**{f.name: own[f.name] for f in fields(EssayFeatures)})
             hybrid.ridges[prompt] = PromptRidge(features, own["weights"], own["bias"])
-            for name in ("fusion", "lines", "radius", "least"):
+            for name in ("weight", "lines", "radius", "least"):
                 getattr(hybrid, name)[prompt] = own[name]
         return hybrid
 
@@ -248,35 +257,17 @@ def signs(model: np.ndarray, counted: dict[str, np.ndarray]) -> np.ndarray:
     return np.stack([10 * gap, score, 4 * (score - 0.5) ** 2, counted["surface"][:, 3]], axis=1)
 
 
-def inputs(model: np.ndarray, counted: dict[str, np.ndarray], score: int) -> np.ndarray:
-    """What fusion weighs for one score: model, ridge, surface features; float array (essays, 2 + 13)."""
-    return np.column_stack([model[:, score], counted["ridge"][:, score], counted["surface"]])
+def minimal_variance_weight(model: np.ndarray, ridge: np.ndarray, human: np.ndarray) -> float:
+    """The weight of the model in weight * model + (1 - weight) * ridge with the least squared error (Bates and Granger 1969).
 
-
-def fuse(model: np.ndarray, counted: dict[str, np.ndarray], human: np.ndarray) -> np.ndarray:
-    """Ridge on what is left when the plain mean of model and ridge is subtracted, so that few rows stay near that mean.
+    One number a prompt: with a hundred rows, more would fit their noise (recipes/RESULTS.md has what was tried).
 
     Args:
-        model: Float array (rows, scores), scaled to 0..1.
-        counted: What the ridge read in the same rows.
-        human: Float array (rows, scores), likewise, nan where missing.
+        model, ridge, human: Float arrays (rows,) on one scale; human is nan where missing.
 
     Returns:
-        Weights, float array (inputs + 1, scores); the last row is the intercept.
+        0 to 1; 0.5 where there are no rows, or nothing tells the two apart.
     """
-    weights = _plain_mean(human.shape[1])
-    for s in range(human.shape[1]):
-        x, known = inputs(model, counted, s), ~np.isnan(human[:, s])
-        if known.sum() >= FEW:
-            center, scale = x[known].mean(axis=0), x[known].std(axis=0) + 1e-9
-            left = human[known, s] - x[known, :2].mean(axis=1)
-            fitted = RidgeCV(FUSION_ALPHAS).fit((x[known] - center) / scale, left)
-            weights[:-1, s] += fitted.coef_ / scale
-            weights[-1, s] += fitted.intercept_ - (fitted.coef_ / scale) @ center
-    return weights
-
-
-def _plain_mean(scores: int) -> np.ndarray:
-    weights = np.zeros((2 + len(SURFACE) + 1, scores))
-    weights[:2] = 0.5
-    return weights
+    known = ~np.isnan(human)
+    gap, error = (model - ridge)[known], (human - ridge)[known]
+    return float(np.clip(gap @ error / (gap @ gap), 0, 1)) if (gap @ gap) > 0 else 0.5

@@ -19,31 +19,37 @@ from .report import write_json
 
 logger = logging.getLogger(__name__)
 
+LEAST_UPDATES = 60
+"""A part of the data is trained on for this many updates at least."""
 
-def cross_validate(
+
+def score_each(
     make_trainer: Callable[..., EduTrainer],
-    folds: list[DatasetDict],
+    parts: dict[str, DatasetDict],
     args: RecipeTrainingArguments,
     model_name: str,
-) -> dict[str, Any]:
-    """Train and score once a fold; a fold that is finished is not trained again when the run is started anew.
+) -> dict[str, dict[str, Any]]:
+    """Train and score once for each part; a part that is finished is not trained again when the run is started anew.
 
     Args:
         make_trainer: Called with splits, arguments and checkpoint.
-        folds: For each fold train, validation (for early stopping and calibration) and test (the fold), all cut from
-            train and validation of the run.
-        args: The run's; each fold writes to output_dir/fold_k.
+        parts: Name -> train, validation (for early stopping and calibration) and test.
+        args: The run's; each part writes to output_dir/<name>.
         model_name: The checkpoint.
 
     Returns:
-        {"folds": [{metric: value}, ...], "mean": {...}, "sd": {...}, "baselines": {name: mean over folds}}; sd with n - 1.
+        Name -> what the trainer's `score_beside_baselines` reports.
     """
-    results = []
-    for k, splits in enumerate(folds):
-        folder = Path(args.output_dir) / f"fold_{k}"
+    results = {}
+    for name, splits in parts.items():
+        folder = Path(args.output_dir) / name
         file = folder / "metrics.json"
         if not file.is_file():
-            trainer = make_trainer(splits, _changed(args, output_dir=str(folder), resume_from_checkpoint="auto"), model_name)
+            inner = _changed(args, output_dir=str(folder), resume_from_checkpoint="auto")
+            updates = inner.num_train_epochs * len(splits["train"]) / inner.train_batch_size
+            if updates < LEAST_UPDATES:  # so that few rows are not read too seldom to learn at all
+                inner.num_train_epochs = float(np.ceil(LEAST_UPDATES * inner.train_batch_size / len(splits["train"])))
+            trainer = make_trainer(splits, inner, model_name)
             trainer.fit()
             scored, _ = trainer.score_beside_baselines()
             if trainer.is_world_process_zero():
@@ -51,20 +57,78 @@ def cross_validate(
             trainer.remove_checkpoints()
         else:
             scored = json.loads(file.read_text())
-        results.append(scored)
-        logger.info("fold %d of %d: %s", k + 1, len(folds), _short(scored["test"]))
+        results[name] = scored
+        logger.info("%s, %d of %d: %s", name, len(results), len(parts), _short(scored["test"]))
+    return results
+
+
+def cross_validate(
+    make_trainer: Callable[..., EduTrainer],
+    folds: dict[str, DatasetDict],
+    args: RecipeTrainingArguments,
+    model_name: str,
+) -> dict[str, Any]:
+    """Train and score once a fold, or once for each prompt that is left out; see `score_each`.
+
+    Returns:
+        {"folds": {name: {metric: value}}, "mean": {...}, "sd": {...}, "baselines": {name: mean over folds}}, the same for
+        "ablation"; sd with n - 1.
+    """
+    results = list((named := score_each(make_trainer, folds, args, model_name)).values())
     values = {m: np.array([r["test"][m] for r in results]) for m in _numbers(results[0]["test"])}
+
+    def mean_of(kind: str) -> dict[str, dict[str, float]]:
+        shared = set.intersection(*(set(r[kind]) for r in results))
+        rows = {name: [r[kind][name] for r in results] for name in results[0][kind] if name in shared}
+        return {name: {m: float(np.mean([r[m] for r in each])) for m in values} for name, each in rows.items()}
+
     table = {
-        "folds": [_numbers(r["test"]) for r in results],
+        "folds": {name: _numbers(r["test"]) for name, r in named.items()},
         "mean": {m: float(v.mean()) for m, v in values.items()},
         "sd": {m: float(v.std(ddof=1)) for m, v in values.items()},
-        "baselines": {
-            name: {m: float(np.mean([r["baselines"][name][m] for r in results])) for m in values}
-            for name in results[0]["baselines"]
-        },
+        "baselines": mean_of("baselines"),
+        "ablation": mean_of("ablation"),
     }
-    logger.info("cross-validation, mean of %d folds: %s", len(folds), _short(table["mean"]))
+    logger.info("mean of %d: %s", len(folds), _short(table["mean"]))
     return table
+
+
+def learning_curve(
+    make_trainer: Callable[..., EduTrainer],
+    drawn: dict[int, list[DatasetDict]],
+    args: RecipeTrainingArguments,
+    model_name: str,
+    metric: str,
+) -> list[dict[str, Any]]:
+    """How the test metric grows with the number of graded rows; see `score_each`.
+
+    Args:
+        make_trainer: Called with splits, arguments and checkpoint.
+        drawn: Number of rows -> as many splits as draws, all with the same test.
+        args: The run's; each part writes to output_dir/learning_curve/<number>_<draw>.
+        model_name: The checkpoint.
+        metric: What is drawn; the trainers report `kappa_intervals` of it.
+
+    Returns:
+        For each number: "rows", and "systems": name -> {"mean": over draws, "interval": [lower, upper]}. The interval (95%)
+        holds what the test split is by chance (bootstrap) and what the draws are by chance (variance of their mean).
+    """
+    parts = {f"learning_curve/{n}_{draw}": splits for n, draws in drawn.items() for draw, splits in enumerate(draws)}
+    results, curve = score_each(make_trainer, parts, args, model_name), []
+    for n, draws in drawn.items():
+        here = [results[f"learning_curve/{n}_{draw}"] for draw in range(len(draws))]
+        rows = [{**r["baselines"], **r["ablation"], r["system"]: r["test"]} for r in here]
+        point: dict[str, Any] = {"rows": n, "systems": {}}
+        for name in (n for n in rows[0] if all(n in r for r in rows)):
+            values = np.array([r[name][metric] for r in rows])
+            spans = [r["kappa_intervals"][name]["interval"] for r in here if name in r["kappa_intervals"]]
+            by_test = np.mean([((high - low) / 3.92) ** 2 for low, high in spans]) if spans else 0.0
+            by_draw = values.var(ddof=1) / len(values) if len(values) > 1 else 0.0
+            reach = 1.96 * float(np.sqrt(by_test + by_draw))
+            mean = float(values.mean())
+            point["systems"][name] = {"mean": mean, "interval": [mean - reach, mean + reach]}
+        curve.append(point)
+    return curve
 
 
 def search_hyperparameters(

@@ -103,6 +103,32 @@ def subgroup_table(subgroups: dict[str, dict[str, dict]]) -> list[list[str]]:
     return table
 
 
+def folds_table(study: dict[str, Any], ours: str, metric: str = "quadratic_weighted_kappa") -> list[list[str]]:
+    """Folds of a cross-validation, or prompts that were left out: the metric of each, the mean, and that of the others.
+
+    Args:
+        study: See `model_selection.cross_validate`.
+        ours: What the trained system is called.
+    """
+    folds = study["folds"]
+    table = [["", *folds, "mean", "sd"]]
+    own = [*(f[metric] for f in folds.values()), study["mean"][metric], study["sd"][metric]]
+    table.append([ours, *map(_number, own)])
+    for name, row in {**study["ablation"], **study["baselines"]}.items():
+        table.append([name, *["" for _ in folds], _number(row[metric]), ""])
+    return table
+
+
+def graded_table(curve: list[dict[str, Any]]) -> list[list[str]]:
+    """The metric against the number of graded essays, see `model_selection.learning_curve`; one column a system."""
+    names = list(curve[0]["systems"])
+    table = [["essays a prompt", *names]]
+    for point in curve:
+        values = [point["systems"][name] for name in names]
+        table.append([str(point["rows"]), *["{:.3f} ({:.3f} to {:.3f})".format(v["mean"], *v["interval"]) for v in values]])
+    return table
+
+
 def _number(value: float) -> str:
     return f"{round(value, 3) + 0.0:.3f}"  # + 0.0 turns -0.0 into 0.0
 
@@ -127,6 +153,10 @@ def as_markdown(table: list[list[str]]) -> str:
     header, *rows = [[c.replace("|", "\\|") for c in r] for r in table]
     rule = ["---"] + ["---:"] * (len(header) - 1)
     return "\n".join("| " + " | ".join(r) + " |" for r in [header, rule, *rows])
+
+
+def _table(table: list[list[str]] | Any) -> str:
+    return as_markdown(table) if table else ""
 
 
 def verdict(results: dict[str, Any], metric: str = "quadratic_weighted_kappa") -> str:
@@ -270,6 +300,35 @@ def draw_automation(path: Path, curve: list[dict[str, float]], level: float, peo
     _save(fig, path)
 
 
+def draw_graded_essays(path: Path, curve: list[dict[str, Any]], ours: str, people: float | None) -> None:
+    """The test metric against the number of graded essays of each prompt, with 95% bands.
+
+    Args:
+        path: Where to.
+        curve: See `model_selection.learning_curve`.
+        ours: What the trained system is called.
+        people: Mean kappa of two humans, None where unknown.
+    """
+    plt = _pyplot()
+    fig, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    numbers = [point["rows"] for point in curve]
+    colors = {ours: MODEL_COLOR, "model alone": ALONE_COLOR, "tf-idf + surface, ridge": BASELINE_COLORS[3]}
+    for name, color in colors.items():
+        if all(name in point["systems"] for point in curve):
+            values = [point["systems"][name] for point in curve]
+            ax.plot(numbers, [v["mean"] for v in values], marker="o", ms=3, color=color, label=name)
+            low, high = zip(*(v["interval"] for v in values), strict=True)
+            ax.fill_between(numbers, low, high, color=color, alpha=0.15, lw=0)
+    if people is not None:
+        ax.axhline(people, color=HUMAN_COLOR, lw=1.5, label="two humans")
+    ax.set_xscale("log")
+    ax.set_xticks(numbers, [str(n) for n in numbers])
+    ax.minorticks_off()
+    ax.set(xlabel="graded essays of each prompt", ylabel="mean QWK on test")
+    ax.legend(frameon=False, fontsize=8)
+    _save(fig, path)
+
+
 def draw_learning_curve(path: Path, log_history: list[dict], best_step: int | None) -> None:
     """Training and validation loss, and the validation metric, by epoch; the kept checkpoint is marked."""
     plt = _pyplot()
@@ -359,13 +418,15 @@ def write_card(folder: str | Path, facts: dict[str, Any]) -> None:
         template_path=str(Path(__file__).parent / "card.md"),
         table=as_markdown(results_table(results)),
         gate=as_markdown(gate_table(results["gate"])),
-        gaming_table=as_markdown(gaming_table(results["gaming"])) if results.get("gaming") else "",
-        subgroup_table=as_markdown(subgroup_table(results["subgroups"])) if any(results["subgroups"].values()) else "",
+        gaming_table=_table(results.get("gaming") and gaming_table(results["gaming"])),
+        subgroup_table=_table(any(results["subgroups"].values()) and subgroup_table(results["subgroups"])),
+        cross_prompt_table=_table(facts["cross_prompt"] and folds_table(facts["cross_prompt"], results["system"])),
+        graded_table=_table(facts["learning_curve"] and graded_table(facts["learning_curve"])),
         **{k: results.get(k, {}) for k in ("coverage", "sent_to_human", "gaming")},
         fused=results["system"] == "hybrid",
         verdict=verdict(results),
         versions=", ".join(f"{p} {importlib.metadata.version(p)}" for p in PACKAGES),
-        **{k: v for k, v in facts.items() if k not in ("license", "base_model", "results")},
+        **{k: v for k, v in facts.items() if k not in ("license", "base_model")},
         base=facts["base_model"],
     )
     (Path(folder) / "README.md").write_text(str(card), encoding="utf-8")
