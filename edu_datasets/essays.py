@@ -266,7 +266,7 @@ def read_essays(
     separator: str | None = None,
     skip_bad_rows: bool = False,
 ) -> tuple[Dataset, list[int], list[tuple[str, int, str]]]:
-    """Read essays to score: no score column is needed, and texts may be missing where `skip_bad_rows` is set.
+    """Read essays to score: no score column is needed, and an essay may be empty.
 
     Returns:
         The essays (`schema.ESSAYS`), the file's row number of each, and (file, row, reason) of the rows left out.
@@ -348,7 +348,7 @@ def _read_rows(
     first_row: dict[str, int] = {}
     for i, row in enumerate(table.rows):
         try:
-            text = _check_text(table, columns.text, texts[i], i)
+            text = _check_text(table, columns.text, texts[i], i, may_be_empty=not need_scores)
             essay_id, prompt = _as_text(ids[i]), _as_text(prompts[i])
             if not prompt:
                 raise DataError("the prompt is missing.", file=path, row=row, column=columns.prompt)
@@ -394,9 +394,9 @@ def _read_rows(
     return _Part(path, Dataset.from_dict(records, features=ESSAYS), rows, rejected, n)
 
 
-def _check_text(table: Table, column: str, value: object, i: int) -> str:
+def _check_text(table: Table, column: str, value: object, i: int, may_be_empty: bool) -> str:
     text = _as_text(value)
-    if not text:
+    if not text and not may_be_empty:
         raise DataError("the essay is empty.", file=table.path, row=table.rows[i], column=column, expected="a text")
     if len(text) > MAX_CHARACTERS:
         raise DataError(

@@ -6,7 +6,9 @@ The file needs a column with the text (--text_column), and one with the prompt (
 several. The output has one row an essay: its id or row number, its prompt, the rounded score and the unrounded one, the
 lowest and highest score of its 90% interval, and whether a human should read it (send_to_human, reason).
 --explain also writes scores.html: the essays, each sentence coloured by what it did to the score, and how near the next
-score is. Rows that cannot be scored end the run, or with --skip_bad_rows are left out and listed in scores.rejected.csv.
+score is. An empty essay gets the lowest score and goes to a human. A model trained with --protocol cross_prompt also takes
+new prompts: name them with their range in --prompts_file. Rows that cannot be scored end the run, or with --skip_bad_rows
+are left out and listed in scores.rejected.csv.
 """
 
 import logging
@@ -14,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edu_datasets import DataError, EssayColumns
-from edu_datasets.essays import read_essays
+from edu_datasets.essays import read_essays, read_prompts
 from trainers import report
 from trainers.essay_scoring import load
 from trainers.parser import ConfigurationError, RecipeParser, run
@@ -31,6 +33,9 @@ class PredictArguments:
     output_file: str = field(default="scores.csv", metadata={"help": "where the scores are written"})
     text_column: str = field(default="text", metadata={"help": "column with the essay"})
     prompt_column: str | None = field(default=None, metadata={"help": "column that names the prompt"})
+    prompts_file: str | None = field(
+        default=None, metadata={"help": "table of new prompts: prompt_id, prompt, score_min, score_max"}
+    )
     id_column: str | None = field(default=None, metadata={"help": "column with an id, copied to the output"})
     encoding: str | None = field(default=None, metadata={"help": "encoding of the file; found out where not given"})
     separator: str | None = field(default=None, metadata={"help": "separator of a csv; found out where not given"})
@@ -55,6 +60,10 @@ def main(argv: list[str] | None = None) -> Path:
 
     # 2. Load the model and check that it knows every prompt
     scorer = load(args.model, args.model_revision, args.trust_remote_code)
+    if args.prompts_file:
+        wordings, ranges = read_prompts(args.prompts_file)
+        for prompt in set(ranges) - set(scorer.settings.prompt_ids):
+            scorer.add_prompt(prompt, *ranges[prompt], wordings[prompt])
     known = scorer.settings.prompt_ids
     prompts = list(essays["prompt_id"]) if args.prompt_column else known * len(rows)
     if not args.prompt_column and len(known) > 1:

@@ -602,9 +602,16 @@ def prompt_not_named_to_a_model_of_several(folder, model):
     return score(folder, essays(5), trained(folder, model))
 
 
-@case("new.csv", "row 4", "column 'text'", "empty", "--skip_bad_rows", of=PREDICTION)
-def empty_essay_to_score(folder, model):
-    return score(folder, changed(4, text=""), trained(folder, model), "--prompt_column", "prompt")
+@case("new.csv", "row 4", "column 'prompt'", "the prompt is missing", "--skip_bad_rows", of=PREDICTION)
+def prompt_missing_to_score(folder, model):
+    return score(folder, changed(4, prompt=""), trained(folder, model), "--prompt_column", "prompt")
+
+
+@case("was not trained for new prompts", "--protocol cross_prompt", of=PREDICTION)
+def new_prompt_for_a_model_that_knows_only_its_own(folder, model):
+    (folder / "prompts.csv").write_text("prompt_id,prompt,score_min,score_max\nnew,Write.,1,6\n")
+    prompts = ("--prompt_column", "prompt", "--prompts_file", str(folder / "prompts.csv"))
+    return score(folder, changed(4, prompt="new"), trained(folder, model), *prompts)
 
 
 @case("there is no file", "nowhere.csv", of=PREDICTION)

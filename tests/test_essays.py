@@ -523,12 +523,12 @@ def test_skip_bad_rows_leaves_them_out_and_lists_each(tmp_path):
 
 
 def test_a_prediction_reads_essays_without_scores_and_keeps_their_row_numbers(tmp_path):
-    table = [{"id": r["id"], "essay": r["essay"]} for r in rows(6)]
-    table[2]["essay"] = " "
+    table = [{"id": r["id"], "task": r["task"], "essay": r["essay"]} for r in rows(6)]
+    table[2]["essay"], table[3]["task"] = " ", ""  # an empty essay is scored, too: it gets the lowest score
     path = write_csv(tmp_path / "new.csv", table)
-    essays, numbers, rejected = read_essays(path, EssayColumns("essay", (), essay_id="id"), skip_bad_rows=True)
-    assert list(essays["essay_id"]) == ["E0", "E1", "E3", "E4", "E5"] and numbers == [2, 3, 5, 6, 7]
-    assert [r[:2] for r in rejected] == [("new.csv", 4)]
+    essays, numbers, rejected = read_essays(path, EssayColumns("essay", (), "task", "id"), skip_bad_rows=True)
+    assert list(essays["essay_id"]) == ["E0", "E1", "E2", "E4", "E5"] and numbers == [2, 3, 4, 6, 7]
+    assert essays["text"][2] == "" and [r[:2] for r in rejected] == [("new.csv", 5)]
 
 
 def test_long_numeric_ids_stay_apart_where_a_file_holds_them_as_floats(tmp_path):
@@ -549,7 +549,7 @@ def test_rows_without_an_id_are_called_by_their_number(tmp_path):
 
 
 def test_folds_for_cross_validation_cover_train_and_validation_and_leave_test_alone(sample):
-    folds = sample.fold_splits(4, seed=7)
+    folds = list(sample.fold_splits(4, seed=7).values())
     held_out = set(sample.splits["test"]["essay_id"])
     pool = set(sample.splits["train"]["essay_id"]) | set(sample.splits["validation"]["essay_id"])
     assert sorted(i for fold in folds for i in fold["test"]["essay_id"]) == sorted(pool)
@@ -563,9 +563,65 @@ def test_folds_keep_what_split_by_keeps(tmp_path):
     path = write_csv(tmp_path / "mine.csv", rows())
     data = load_essays(train_file=path, columns=EssayColumns(text="essay", scores=["grade"]), split_by="who")
     writer = {r["essay"]: r["who"] for r in rows()}
-    for fold in data.fold_splits(2, seed=7):
+    for fold in data.fold_splits(2, seed=7).values():
         here = {s: {writer[text] for text in fold[s]["text"]} for s in SPLITS}
         assert not any(here[a] & here[b] for a, b in combinations(SPLITS, 2))
+
+
+# ---- new prompts, fewer graded essays -----------------------------------------------------------------------------------
+
+
+def test_a_prompt_is_left_out_of_training_whole_and_is_all_of_the_test(sample):
+    parts = sample.prompt_splits()
+    assert list(parts) == [f"without_{p}" for p in sample.score_ranges]
+    for prompt in sample.score_ranges:
+        splits = parts[f"without_{prompt}"]
+        assert set(splits["test"]["prompt_id"]) == {prompt}
+        for split in SPLITS:
+            mine = {i for i, p in zip(sample.splits[split]["essay_id"], sample.splits[split]["prompt_id"], strict=True)
+                    if (p == prompt) == (split == "test")}  # fmt: skip
+            assert set(splits[split]["essay_id"]) == mine
+        assert find_leaks(splits, ["learner_id", "text"]) == []
+
+
+def test_one_prompt_cannot_be_left_out(tmp_path):
+    data = load_essays(train_file=write_csv(tmp_path / "mine.csv", rows()), columns=COLUMNS, prompt_ids=["a"])
+    with pytest.raises(DataError, match="1 prompt.*2 or more"):
+        data.prompt_splits()
+
+
+def pool_of(splits) -> set[str]:
+    return set(splits["train"]["essay_id"]) | set(splits["validation"]["essay_id"])
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_so_many_graded_essays_of_each_prompt_are_drawn_and_no_learner_stands_on_two_sides(sample, seed):
+    for n in (8, 16, 24):
+        splits = sample.graded(n, seed)
+        counts = Counter([*splits["train"]["prompt_id"], *splits["validation"]["prompt_id"]])
+        assert counts == dict.fromkeys(sample.score_ranges, n)
+        assert len(splits["validation"]) == pytest.approx(len(sample.score_ranges) * n / 4, abs=3)
+        assert splits["test"]["essay_id"][:] == sample.splits["test"]["essay_id"][:]
+        assert find_leaks(splits, ["learner_id", "text", "essay_id"]) == []
+
+
+def test_fewer_graded_essays_are_some_of_the_more(sample):
+    """So that a learning curve grows by what is added, and not by luck."""
+    small, middle, large = (pool_of(sample.graded(n, seed=3)) for n in (8, 12, 24))
+    assert small < middle < large
+    assert pool_of(sample.graded(12, seed=4)) != middle == pool_of(sample.graded(12, seed=3))
+
+
+def test_graded_essays_are_never_taken_from_test(sample):
+    most = min(Counter([*sample.splits["train"]["prompt_id"], *sample.splits["validation"]["prompt_id"]]).values())
+    assert not pool_of(sample.graded(most, seed=0)) & set(sample.splits["test"]["essay_id"])
+
+
+def test_too_few_or_more_graded_essays_than_there_are_are_refused(sample):
+    counts = Counter([*sample.splits["train"]["prompt_id"], *sample.splits["validation"]["prompt_id"]])
+    for n in (0, 7, max(counts.values()) + 1):
+        with pytest.raises(DataError, match=f"{n} graded essays of prompt '.*8 to"):
+            sample.graded(n, seed=0)
 
 
 # ---- the Hub ----------------------------------------------------------------------------------------------------------

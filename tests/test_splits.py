@@ -5,7 +5,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from edu_datasets import DataError
-from edu_datasets.splits import connected_groups, find_leaks, k_folds, split_by_group
+from edu_datasets.splits import connected_groups, find_leaks, halve_validation, k_folds, split_by_group
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +121,49 @@ def test_a_text_shared_by_validation_and_test_is_found_too():
 
 def test_a_text_that_stands_twice_in_one_split_and_an_empty_one_are_no_leaks():
     assert find_leaks(DatasetDict(train=dataset(["a", "A", ""]), test=dataset(["b", " "])), ["text"]) == []
+
+
+# ---- validation and calibration ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def three_splits(essays, groups) -> DatasetDict:
+    """The essays with the group a split may not cut: the learner alone, so that copied texts must be found again."""
+    return split_by_group(essays.add_column("group_id", essays["learner_id"]), groups, essays["prompt_id"], seed=1)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 42])
+def test_halving_validation_leaks_neither_learner_nor_text_and_loses_no_row(three_splits, seed):
+    halved = halve_validation(three_splits, seed)
+    assert find_leaks(halved, ["learner_id", "text"]) == []
+    before, after = three_splits["validation"]["text"], [*halved["validation"]["text"], *halved["calibration"]["text"]]
+    assert sorted(before) == sorted(after) and len(halved["calibration"]) == pytest.approx(len(before) / 2, abs=4)
+    for name in ("train", "test"):
+        assert halved[name]["text"][:] == three_splits[name]["text"][:]
+
+
+def test_a_learner_with_copied_texts_goes_to_one_half_with_whom_she_copied_from():
+    rows = {"group_id": ["ann", "ann", "bob", "bob", "cyd", "dan"], "prompt_id": ["a"] * 6,
+            "text": ["one", "Same text", "same  TEXT", "two", "three", "four"]}  # fmt: skip
+    splits = DatasetDict(train=dataset(["x"]), validation=Dataset.from_dict(rows), test=dataset(["y"]))
+    for seed in range(10):
+        halved = halve_validation(splits, seed)
+        assert any({"ann", "bob"} <= set(halved[half]["group_id"]) for half in ("validation", "calibration"))
+
+
+def test_both_halves_hold_every_prompt(three_splits):
+    halved = halve_validation(three_splits, seed=0)
+    shares = [np.mean(np.array(halved[half]["prompt_id"]) == "b") for half in ("validation", "calibration")]
+    assert shares == pytest.approx([1 / 3, 1 / 3], abs=0.15)
+
+
+def test_halves_are_the_same_for_the_same_seed_and_others_for_another(three_splits):
+    first, again, other = (list(halve_validation(three_splits, seed)["calibration"]["text"]) for seed in (3, 3, 4))
+    assert first == again != other
+
+
+def test_validation_of_one_learner_cannot_be_halved_and_says_so(three_splits, caplog):
+    alone = Dataset.from_dict({"group_id": ["ann"] * 4, "prompt_id": ["a"] * 4, "text": ["one", "two", "three", "four"]})
+    halved = halve_validation(DatasetDict({**three_splits, "validation": alone}), seed=0)
+    assert halved["validation"]["text"][:] == halved["calibration"]["text"][:] == alone["text"][:]
+    assert "cannot be halved" in caplog.text

@@ -61,10 +61,8 @@ def acceptance(
         machine, rater1, rater2 = machine[both], rater1[both], rater2[both]
         if is_sum(human[both], rater1, rater2):
             machine = step * np.floor(machine / 2 / step + 0.5)
-        ratings = np.concatenate([rater1, rater2, machine])
-        low, high = ratings.min(), ratings.max()
-        result["human_kappa"] = quadratic_weighted_kappa(rater1, rater2, low, high, step)
-        kappas = [quadratic_weighted_kappa(machine, rater, low, high, step) for rater in (rater1, rater2)]
+        result["human_kappa"] = quadratic_weighted_kappa(rater1, rater2)
+        kappas = [quadratic_weighted_kappa(machine, rater) for rater in (rater1, rater2)]
         result["machine_rater_kappa"] = float(np.mean(kappas))
         result["degradation"] = result["human_kappa"] - result["machine_rater_kappa"]
     criteria = {

@@ -18,7 +18,7 @@ AUTOMATED_SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 
 
 def agreement_by_prompt(
-    scores: np.ndarray, human: np.ndarray, prompt_ids: Sequence[str], settings: EssaySettings
+    scores: np.ndarray, human: np.ndarray, prompt_ids: Sequence[str], settings: EssaySettings, on_grid: bool = True
 ) -> dict[str, dict]:
     """Agreement for each prompt, and its plain mean over prompts and scores.
 
@@ -28,6 +28,8 @@ def agreement_by_prompt(
         scores: Float array (rows, scores), rounded, in rubric units.
         human: Likewise, nan where missing.
         prompt_ids: The prompt of each row.
+        settings: Ranges and step.
+        on_grid: Refuse scores that the rubric cannot give.
 
     Returns:
         {"mean": {metric: value}, "prompts": {prompt_id: {score name: {metric: value}}}}; metrics are
@@ -41,7 +43,7 @@ def agreement_by_prompt(
             if not here.any():
                 continue
             a, b = scores[here, s], human[here, s]
-            kappa = quadratic_weighted_kappa(a, b, low, high, settings.score_step)
+            kappa = quadratic_weighted_kappa(a, b, *((low, high, settings.score_step) if on_grid else ()))
             by_prompt[prompt][name] = {"quadratic_weighted_kappa": kappa, **agreement(a, b, settings.score_step)}
             every.append(by_prompt[prompt][name])
     mean = {k: float(np.mean([e[k] for e in every])) for k in every[0]} if every else {}
@@ -68,13 +70,8 @@ def human_agreement(
     both = ~np.isnan(rater1) & ~np.isnan(rater2)
     if not both.any():
         return None
-    prompts = np.asarray(prompt_ids)
-    ranges = {}
-    for p in settings.prompt_ids:
-        seen = [np.concatenate([r[(prompts == p) & both[:, s], s] for r in (rater1, rater2)]) for s in range(both.shape[1])]
-        ranges[p] = [(v.min(), v.max()) if len(v) else (0.0, 1.0) for v in seen]
-    single = EssaySettings(score_names=settings.score_names, score_ranges=ranges, score_step=settings.score_step)
-    return agreement_by_prompt(np.where(both, rater1, np.nan), np.where(both, rater2, np.nan), prompt_ids, single)
+    known = (np.where(both, rater, np.nan) for rater in (rater1, rater2))
+    return agreement_by_prompt(*known, prompt_ids, settings, on_grid=False)
 
 
 def kappa_intervals(
@@ -175,23 +172,30 @@ def coverage_by_prompt(
 
 
 def automation_curve(
-    scores: np.ndarray, unrounded: np.ndarray, radius: np.ndarray, human: np.ndarray, prompt_ids: Sequence[str],
-    settings: EssaySettings,
+    scores: np.ndarray, unrounded: np.ndarray, radius: np.ndarray, certainty: np.ndarray, human: np.ndarray,
+    prompt_ids: Sequence[str], settings: EssaySettings,
 ) -> list[dict[str, float]]:  # fmt: skip
-    """What a school gets when only the essays with the narrowest intervals are scored by the machine.
+    """What a school gets when only the essays that the machine is most certain of are scored by it.
 
-    Within each prompt the essays are taken from the narrowest interval on, so that no prompt is automated away.
+    Within each prompt the essays are taken from the most certain on, so that no prompt is automated away. Kappa alone may
+    fall with the share, since the essays that are left differ less in their scores; agreement shows what is gained.
+
+    Args:
+        scores: Float array (rows, scores), rounded, in rubric units; unrounded, radius and human likewise.
+        certainty: Float array (rows,), see `hybrid.Reading`.
+        prompt_ids: The prompt of each row.
+        settings: Ranges and step.
 
     Returns:
         For each share scored automatically: share, quadratic_weighted_kappa, exact_agreement, adjacent_agreement (means
         over prompts, of the automated essays), coverage (of all of them), and quadratic_weighted_kappa_together: machine
         for these, human for the others, against the human score.
     """
-    prompts, widest = np.asarray(prompt_ids), radius.max(axis=1)
+    prompts = np.asarray(prompt_ids)
     rank = np.zeros(len(prompts))
     for prompt in set(prompts.tolist()):
         here = np.flatnonzero(prompts == prompt)
-        rank[here[np.argsort(widest[here], kind="stable")]] = (np.arange(len(here)) + 0.5) / len(here)
+        rank[here[np.argsort(-certainty[here], kind="stable")]] = (np.arange(len(here)) + 0.5) / len(here)
     curve = []
     for share in AUTOMATED_SHARES:
         auto = rank <= share

@@ -77,6 +77,7 @@ class EssayFeatures:
         counts = hashed_words(texts)
         frequency = np.asarray((counts > 0).sum(axis=0)).ravel()
         kept = np.flatnonzero(frequency >= min(3, len(texts)))
+        kept = kept if len(kept) else np.flatnonzero(frequency)  # hardly any word twice: a few essays, or another script
         kept = np.sort(kept[np.argsort(-frequency[kept], kind="stable")[:MOST_COLUMNS]])
         frequency = frequency[kept]
         idf = np.log((1 + len(texts)) / (1 + frequency)) + 1
@@ -93,6 +94,8 @@ class EssayFeatures:
         """tf-idf with sublinear tf, rows of length 1; sparse float array (texts, kept). `counts` saves hashing again."""
         used = (hashed_words(texts) if counts is None else counts)[:, self.columns].tocsr()
         used.data = 1 + np.log(used.data)
+        if not len(self.columns):
+            return used
         return normalize(used.multiply(self.idf).tocsr())
 
     def surface(self, texts: Sequence[str]) -> np.ndarray:
@@ -113,7 +116,7 @@ class EssayFeatures:
             "similarity": words @ self.centroid,
             "common": np.asarray(counts[:, self.columns[self.common]].sum(axis=1)).ravel() / total,
             "copied": 1 - left / np.maximum(length, 1),
-            "empty": length == 0,
+            "empty": np.array([re.search(r"\w", t) is None for t in texts], bool),
         }
 
 

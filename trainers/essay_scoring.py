@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -187,7 +188,7 @@ class EssayTrainer(EduTrainer):
         unrounded = {name: calibrated(scores)["test"] for name, scores in baselines.items()}
         model = calibrated(raw)  # the last one fitted is the one that settings keep
         scaled = {s: settings.scale(model[s], prompts[s]) for s in held}
-        self.hybrid = Hybrid(ridges, self.fused).fit(read, scaled, targets, prompts, self.human_share)
+        self.hybrid = fit_hybrid(settings, splits, ridges, read, scaled, targets, self.fused, self.human_share)
         read = {p: r["test"] for p, r in read.items() if "test" in r}
         reading = self.hybrid.read_counted(read, prompts["test"], scaled["test"])
         ours, radius = in_rubric_units(settings, prompts["test"], reading)
@@ -210,7 +211,7 @@ class EssayTrainer(EduTrainer):
             "kappa_intervals": kappa_intervals(systems, *rows, test["group_id"], settings, self.ours),
             "gate": gate(rounded, test, settings),
             "coverage": coverage_by_prompt(ours, radius, *rows, settings),
-            "automation": automation_curve(rounded, ours, radius, *rows, settings),
+            "automation": automation_curve(rounded, ours, radius, reading.certainty, *rows, settings),
             "subgroups": subgroup_differences(ours, test, self.subgroup_columns),
             "sent_to_human": {d: float(np.mean(reading.doubts == d)) for d in sorted(set(reading.doubts)) if d},
         }
@@ -342,6 +343,33 @@ def fold_calibration(model: nn.Module, settings: EssaySettings) -> None:
 # ---- the scorer that anyone loads -----------------------------------------------------------------------------------
 
 
+def fit_hybrid(
+    settings: EssaySettings, splits: DatasetDict, ridges: dict, read: dict, model: dict[str, np.ndarray],
+    human: dict[str, np.ndarray], fused: bool, human_share: float,
+) -> Hybrid:  # fmt: skip
+    """The hybrid of the prompts that were trained on; a prompt that was not is treated as if every prompt were new.
+
+    Args:
+        settings: Ranges and step.
+        splits: train, validation, calibration.
+        ridges, read: See `essay_baselines`.
+        model, human, fused, human_share: See `Hybrid`.
+    """
+    held, trained = ("validation", "calibration"), set(splits["train"]["prompt_id"])
+    prompts = {s: list(splits[s]["prompt_id"]) for s in held}
+    steps = {p: settings.scaled_steps(p) for p in settings.prompt_ids}
+    hybrid = Hybrid({p: r for p, r in ridges.items() if p in trained}, steps, fused)
+    hybrid.fit(read, model, human, prompts, human_share)
+    if untrained := [p for p in ridges if p not in trained]:
+        ridge, finest = ridges[untrained[0]], np.min([steps[p] for p in trained], axis=0)
+        pooled = Hybrid({ANY: ridge}, {ANY: finest}, fused, difficulty=hybrid.difficulty)
+        counted = {s: ridge.read(list(splits[s]["text"])) for s in held}
+        pooled.fit({ANY: counted}, model, human, {s: [ANY] * len(p) for s, p in prompts.items()}, human_share)
+        for prompt in untrained:
+            hybrid.add_prompt(prompt, ANY, of=pooled)
+    return hybrid
+
+
 def in_rubric_units(
     settings: EssaySettings, prompt_ids: Sequence[str], reading: Reading
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -412,6 +440,7 @@ class EssayScorer:
         """Let a model trained with --protocol cross_prompt score a new prompt; see `EssaySettings.add_prompt`."""
         self.settings.add_prompt(prompt_id, low, high, prompt)
         if self.hybrid is not None:
+            self.hybrid.steps[prompt_id] = self.settings.scaled_steps(prompt_id)
             self.hybrid.add_prompt(prompt_id, ANY)
 
     def explain(self, text: str, prompt_id: str | None = None, score_name: str | None = None) -> Explanation:
@@ -429,12 +458,14 @@ class EssayScorer:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Unrounded scores, half the width of their intervals (float arrays (essays, scores), rubric units), and doubts.
 
-        Without a hybrid the scores are the model's own, the width is infinite, and there are no doubts.
+        Without a hybrid the scores are the model's own, the width is infinite, and only an empty essay is doubted.
         """
         raw = self.settings.raw_scores(self.logits(texts, prompt_ids, batch_size), prompt_ids)
         scores = self.settings.calibrated(raw, prompt_ids)
         if self.hybrid is None or not len(texts):
-            return scores, np.full(scores.shape, np.inf), np.full(len(scores), "", dtype=object)
+            empty = np.array([re.search(r"\w", t) is None for t in texts], bool)
+            scores[empty] = self.settings.bounds(prompt_ids)[0][empty]
+            return scores, np.full(scores.shape, np.inf), np.where(empty, "empty", "").astype(object)
         reading = self.hybrid.read(texts, prompt_ids, self.settings.scale(scores, prompt_ids))
         return *in_rubric_units(self.settings, prompt_ids, reading), reading.doubts
 

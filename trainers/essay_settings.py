@@ -120,6 +120,11 @@ class EssaySettings:
         low, high = self.bounds(self.prompt_ids)
         return np.rint((high - low) / self.score_step).astype(np.int64) + 1
 
+    def scaled_steps(self, prompt_id: str) -> np.ndarray:
+        """Distance of neighbouring scores of a prompt where its range is 0..1; float array (scores,)."""
+        low, high = np.array(self.score_ranges[prompt_id], float).T
+        return self.score_step / (high - low)
+
     def num_labels(self) -> int:
         """Outputs of the model: one a score, or with 'corn' one a score and threshold."""
         return len(self.score_names) * (int(self.levels().max()) - 1 if self.loss == "corn" else 1)

@@ -16,10 +16,10 @@ def sentences(text: str) -> list[str]:
     >>> sentences("It rains. Why? I stay.")
     ['It rains. ', 'Why? ', 'I stay.']
     """
-    ends = [m.end() for m in re.finditer(r"[.!?]+[\"'”’)\]]*\s+|\n+\s*", text)]
+    start = len(text) - len(text.lstrip())  # white space in front belongs to the first sentence
+    ends = [m.end() for m in re.finditer(r"[.!?]+[\"'”’)\]]*\s+|\n+\s*", text) if m.end() > start]
     bounds = [0, *ends, len(text)]
-    pieces = [text[a:b] for a, b in zip(bounds, bounds[1:], strict=False) if b > a]
-    return [p for p in pieces if p.strip()] if text.strip() else []
+    return [text[a:b] for a, b in zip(bounds, bounds[1:], strict=False) if b > a] if text.strip() else []
 
 
 def without_copies(text: str) -> str:
@@ -29,14 +29,13 @@ def without_copies(text: str) -> str:
     are left out.
     """
     spans = list(re.finditer(r"\S+", text))
-    words = [re.sub(r"\W+", "", m.group().lower()) or m.group() for m in spans]
+    words = [(i, re.sub(r"\W+", "", m.group().lower())) for i, m in enumerate(spans)]
+    words = [(i, word) for i, word in words if word]  # a mark that stands alone is no word
     seen: dict[tuple[str, ...], int] = {}
-    copied = [False] * len(words)
-    for i in range(len(words) - COPIED_WORDS + 1):
-        key = tuple(words[i : i + COPIED_WORDS])
-        first = seen.setdefault(key, i)
-        if first + COPIED_WORDS <= i:  # a run of one word overlaps itself and is no copy
-            copied[i : i + COPIED_WORDS] = [True] * COPIED_WORDS
-    if not any(copied):
-        return text
-    return " ".join(m.group() for m, copy in zip(spans, copied, strict=True) if not copy)
+    copied: set[int] = set()
+    for k in range(len(words) - COPIED_WORDS + 1):
+        key = tuple(word for _, word in words[k : k + COPIED_WORDS])
+        first = seen.setdefault(key, k)
+        if first + COPIED_WORDS <= k:  # a run of one word overlaps itself and is no copy
+            copied.update(range(words[k][0], words[k + COPIED_WORDS - 1][0] + 1))
+    return " ".join(m.group() for i, m in enumerate(spans) if i not in copied) if copied else text

@@ -9,23 +9,24 @@ import numpy as np
 from .intervals import bootstrap_interval
 
 MIN_GROUP = 20
-"""Groups with fewer rows are merged, and hidden where they are still fewer: a figure of three learners says nothing of a
+"""Groups of fewer learners are merged, and hidden where they are still fewer: a figure of three learners says nothing of a
 group and too much of the three."""
 MAX_DIFFERENCE = 0.10
 """|standardized difference| above which a group is flagged (Williamson, Xi and Breyer 2012)."""
 
 
-def merge_small(groups: Sequence[str], least: int = MIN_GROUP) -> np.ndarray:
+def merge_small(groups: Sequence[str], units: Sequence, least: int = MIN_GROUP) -> np.ndarray:
     """Rows of groups below `least` become 'other groups', or '' (hidden) where those are too few together as well.
 
     Args:
         groups: The group of each row; '' is unknown and stays.
+        units: The learner of each row: it is learners that are counted.
+        least: The least number of learners.
     """
-    merged = np.array(groups, dtype=object)
-    names, counts = np.unique(merged.astype(str), return_counts=True)
-    small = [n for n, c in zip(names, counts, strict=True) if n and c < least]
+    merged, units = np.array([str(g) for g in groups], dtype=object), np.asarray(units)
+    small = [g for g in sorted(set(merged)) if g and len(set(units[merged == g].tolist())) < least]
     rows = np.isin(merged.astype(str), small)
-    merged[rows] = "other groups" if rows.sum() >= least else ""
+    merged[rows] = "other groups" if len(set(units[rows].tolist())) >= least else ""
     return merged
 
 
@@ -62,7 +63,7 @@ def standardized_differences(
         if human[here].std() > 0 and machine[here].std() > 0:
             gap[here] = (machine[here] - machine[here].mean()) / machine[here].std()
             gap[here] -= (human[here] - human[here].mean()) / human[here].std()
-    merged = merge_small(np.array(groups, dtype=object)[known])
+    merged = merge_small(np.array(groups, dtype=object)[known], units)
     table = {}
     for group in sorted({g for g in merged if g}):
         rows = np.flatnonzero(merged == group)

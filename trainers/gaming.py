@@ -60,11 +60,11 @@ def attacks(texts: Sequence[str], prompt_ids: Sequence[str], seed: int = 0) -> d
 
 
 def _shuffled(text: str, rng: np.random.Generator) -> str:
-    parts = [p.strip() for p in sentences(text)]
+    parts = [p if p[-1].isspace() else p + " " for p in sentences(text)]
     order = rng.permutation(len(parts))
     while (order == np.arange(len(parts))).all():
         order = rng.permutation(len(parts))
-    return " ".join(parts[i] for i in order)
+    return "".join(parts[i] for i in order).strip()
 
 
 def _stuffed(texts: Sequence[str], prompts: np.ndarray, rng: np.random.Generator) -> list[str]:

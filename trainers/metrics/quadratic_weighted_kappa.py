@@ -5,14 +5,16 @@ import evaluate
 import numpy as np
 
 
-def quadratic_weighted_kappa(predictions: np.ndarray, references: np.ndarray, low: float, high: float, step: float = 1) -> float:
+def quadratic_weighted_kappa(
+    predictions: np.ndarray, references: np.ndarray, low: float | None = None, high: float | None = None, step: float = 1
+) -> float:
     """Agreement of two ratings beyond chance, disagreements weighed by their square (Cohen 1968).
 
     Args:
         predictions: Float array (rows,) of scores on the grid low, low + step, ..., high.
         references: Likewise.
-        low: Lowest score that can be given.
-        high: Highest score that can be given.
+        low: Lowest score that can be given; None where scores may be anything, as two raters' may.
+        high: Highest score that can be given, or None.
         step: Distance of neighbouring scores.
 
     Returns:
@@ -21,11 +23,12 @@ def quadratic_weighted_kappa(predictions: np.ndarray, references: np.ndarray, lo
     Raises:
         ValueError: A score is off the grid or outside the range, or there are no rows.
     """
-    a, b = ((np.asarray(x, float) - low) / step for x in (predictions, references))
+    a, b = (np.asarray(x, float) for x in (predictions, references))
     if len(a) == 0 or len(a) != len(b):
         raise ValueError(f"kappa needs two ratings of the same rows, got {len(a)} and {len(b)}")
-    for values in (a, b):
-        if not (np.allclose(values, np.rint(values)) and values.min() > -0.5 and values.max() < (high - low) / step + 0.5):
+    for values in (a, b) if low is not None else ():
+        steps = (values - low) / step
+        if not (np.allclose(steps, np.rint(steps)) and steps.min() > -0.5 and steps.max() < (high - low) / step + 0.5):
             raise ValueError(f"a score is not on the grid {low:g} to {high:g} in steps of {step:g}")
     # with quadratic weights kappa is a ratio of mean squared differences: no matrix is needed, and the range cancels
     expected = a.var() + b.var() + (a.mean() - b.mean()) ** 2

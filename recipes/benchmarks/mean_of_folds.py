@@ -1,0 +1,96 @@
+"""The mean over the folds of a data set: one table of several runs' metrics.json.
+
+    for k in 0 1 2 3 4; do
+      accelerate launch recipes/essay_scoring.py --config recipes/configs/essay_scoring/asap_minilm.yaml --fold $k \\
+        --output_dir runs/asap_minilm/fold_$k
+    done
+    python recipes/benchmarks/mean_of_folds.py --metrics_files runs/asap_minilm/fold_*/metrics.json
+
+The test splits of the folds must not overlap. The interval of a difference comes from the bootstrap of each fold: the
+variance of a mean of independent folds is the mean of their variances, divided by their number.
+"""
+
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from trainers import report
+from trainers.parser import ConfigurationError, RecipeParser, run
+
+METRIC = "quadratic_weighted_kappa"
+
+
+@dataclass
+class FoldsArguments:
+    """Which runs."""
+
+    _argument_group_name = "folds"
+
+    metrics_files: list[str] = field(metadata={"help": "metrics.json of each fold"})
+    output_file: str | None = field(default=None, metadata={"help": "write the means as json, too"})
+
+
+def main(argv: list[str] | None = None) -> dict:
+    """Print the table. Returns {system: {"prompts": {prompt: mean}, "mean": ..., "folds": [...], "behind": [lower, upper]}}."""
+    (args,) = RecipeParser((FoldsArguments,), description=__doc__).parse(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    folds = [read_metrics(path) for path in args.metrics_files]
+    systems = {name: average([f["systems"][name] for f in folds]) for name in folds[0]["systems"]}
+    for name, row in systems.items():
+        spans = [f["kappa_intervals"][name]["behind"] for f in folds if "behind" in f["kappa_intervals"].get(name, {})]
+        if len(spans) == len(folds):
+            gap = systems[folds[0]["system"]]["mean"] - row["mean"]
+            reach = 1.96 * np.sqrt(sum(((high - low) / 3.92) ** 2 for low, high in spans)) / len(folds)
+            row["behind"] = [gap - reach, gap + reach]
+    prompts = list(systems[folds[0]["system"]]["prompts"])
+    table = [["", "mean QWK", *prompts, "by Fisher's z", f"{folds[0]['system']} minus it, 95%"]]
+    for name, row in systems.items():
+        span = "{:+.3f} to {:+.3f}".format(*row["behind"]) if "behind" in row else "-"
+        cells = [row["mean"], *row["prompts"].values(), row["fisher"]]
+        table.append([name, *(f"{round(value, 3) + 0.0:.3f}" for value in cells), span])
+    print(f"{len(folds)} folds\n\n{report.as_markdown(table)}\n")
+    print(report.as_markdown(fold_table(folds)))
+    if args.output_file:
+        report.write_json(args.output_file, systems)
+    return systems
+
+
+def read_metrics(path: str) -> dict:
+    """A run's metrics.json, with the rows of its table as "systems"."""
+    try:
+        metrics = json.loads(Path(path).read_text(encoding="utf-8"))
+        return metrics | {"systems": report.systems(metrics)}
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigurationError(f"{path} is no metrics.json of a recipe: {error}.") from error
+
+
+def average(rows: list[dict]) -> dict:
+    """Means over folds of the metric, by prompt and of all prompts."""
+    prompts = {
+        p: float(np.mean([np.mean([s[METRIC] for s in row["prompts"][p].values()]) for row in rows])) for p in rows[0]["prompts"]
+    }
+    return {
+        "mean": float(np.mean([row[METRIC] for row in rows])),
+        "fisher": float(np.mean([row[f"{METRIC}_fisher"] for row in rows])),
+        "prompts": prompts,
+        "folds": [row[METRIC] for row in rows],
+    }
+
+
+def fold_table(folds: list[dict]) -> list[list[str]]:
+    """What a school looks at, one line a fold: agreement, coverage, the worst prompt, time."""
+    table = [["fold", "QWK", "coverage", "largest SMD", "largest degradation", "minutes of training"]]
+    for k, metrics in enumerate(folds):
+        gates = [g for scores in metrics["gate"].values() for g in scores.values()]
+        smd = max(abs(g["standardized_mean_difference"]) for g in gates)
+        degradation = max((g["degradation"] for g in gates if g["degradation"] is not None), default=float("nan"))
+        values = (metrics["test"][METRIC], metrics["coverage"]["all"]["coverage"], smd, degradation)
+        table.append([str(k), *(f"{v:.3f}" for v in values), f"{metrics['cost']['train_seconds'] / 60:.0f}"])
+    return table
+
+
+if __name__ == "__main__":
+    run(main)
