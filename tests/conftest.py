@@ -2,7 +2,9 @@
 
 import importlib.util
 import os
+import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models; subprocesses too
@@ -11,7 +13,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from edu_datasets import load_essays
@@ -47,14 +49,17 @@ def sample():
 def tiny_model(tmp_path_factory, sample) -> str:
     """A folder with a BERT of two small layers, random weights, and a tokenizer of 500 word pieces."""
     folder = tmp_path_factory.mktemp("tiny_model")
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    # the commonest words and all letters: unlike a trained vocabulary, the same in every process
+    words = Counter(w for text in sample.splits["train"]["text"] for w in re.findall(r"\w+|[^\w\s]", text.lower()))
+    letters = sorted({c for word in words for c in word})
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = [*special, *letters, *(f"##{c}" for c in letters), *sorted(words, key=lambda w: (-words[w], w))]
+    vocabulary = {piece: i for i, piece in enumerate(list(dict.fromkeys(pieces))[:500])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=500, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(sample.splits["train"]["text"], trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[(t, tokenizer.token_to_id(t)) for t in ("[CLS]", "[SEP]")]
+        single="[CLS] $A [SEP]", special_tokens=[(t, vocabulary[t]) for t in ("[CLS]", "[SEP]")]
     )
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",

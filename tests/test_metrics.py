@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from trainers.calibration import to_scale, variance_match
-from trainers.essay_evaluation import agreement_by_prompt, human_agreement
+from trainers.essay_evaluation import agreement_by_prompt, human_agreement, kappa_of_draws
 from trainers.essay_settings import EssaySettings
 from trainers.metrics import Agreement, QuadraticWeightedKappa
 from trainers.metrics.quadratic_weighted_kappa import quadratic_weighted_kappa
@@ -77,3 +77,12 @@ def test_variance_matching_survives_constants_and_missing_scores():
 
 def test_scores_are_rounded_to_the_rubric():
     assert to_scale(np.array([-1, 1.26, 2.2, 9.0]), 1, 5, 0.5).tolist() == [1, 1.5, 2, 5]
+
+
+def test_kappa_of_bootstrap_samples_is_the_kappa_of_the_rows_that_were_drawn():
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(1, 7, 60).astype(float), rng.integers(1, 7, 60).astype(float)
+    drawn = rng.integers(60, size=(5, 60))
+    counts = np.stack([np.bincount(d, minlength=60) for d in drawn]).astype(float)
+    assert np.allclose(kappa_of_draws(a, b, counts), [quadratic_weighted_kappa(a[d], b[d], 1, 6) for d in drawn])
+    assert kappa_of_draws(np.full(60, 3.0), np.full(60, 3.0), counts).tolist() == [0] * 5

@@ -10,7 +10,7 @@ from datasets import Dataset
 from .acceptance import acceptance
 from .essay_settings import EssaySettings
 from .fairness import standardized_differences
-from .intervals import bootstrap_interval
+from .intervals import bootstrap_counts, interval_of
 from .metrics.agreement import agreement
 from .metrics.quadratic_weighted_kappa import quadratic_weighted_kappa
 
@@ -92,24 +92,39 @@ def kappa_intervals(
         System -> {"interval": [lower, upper]} and, but for `ours`, "behind": [lower, upper], ours minus it.
     """
     prompts = np.asarray(prompt_ids)
-    cells = [(p, s, *settings.score_ranges[p][s]) for p in settings.prompt_ids for s in range(len(settings.score_names))]
-
-    def mean_kappa(scores: np.ndarray, rows: np.ndarray) -> float:
-        kappas = []
-        for prompt, s, low, high in cells:
-            here = rows[(prompts[rows] == prompt) & ~np.isnan(human[rows, s]) & ~np.isnan(scores[rows, s])]
-            if len(here):
-                kappas.append(quadratic_weighted_kappa(scores[here, s], human[here, s], low, high, settings.score_step))
-        return float(np.mean(kappas)) if kappas else float("nan")
-
-    groups = [g or f"row {i}" for i, g in enumerate(groups)]
-    table = {}
+    counts = bootstrap_counts([g or f"row {i}" for i, g in enumerate(groups)])
+    kappas = {}
     for name, scores in systems.items():
-        table[name] = {"interval": list(bootstrap_interval(lambda r, s=scores: mean_kappa(s, r), groups))}
-        if name != ours:
-            gap = bootstrap_interval(lambda r, s=scores: mean_kappa(systems[ours], r) - mean_kappa(s, r), groups)
-            table[name]["behind"] = list(gap)
+        cells = []
+        for prompt in settings.prompt_ids:
+            for s in range(len(settings.score_names)):
+                here = (prompts == prompt) & ~np.isnan(human[:, s]) & ~np.isnan(scores[:, s])
+                if here.any():
+                    cells.append(kappa_of_draws(scores[here, s], human[here, s], counts[:, here]))
+        kappas[name] = np.nanmean(cells, axis=0)
+    table = {name: {"interval": list(interval_of(values))} for name, values in kappas.items()}
+    for name in set(systems) - {ours}:
+        table[name]["behind"] = list(interval_of(kappas[ours] - kappas[name]))
     return table
+
+
+def kappa_of_draws(scores: np.ndarray, human: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Quadratic weighted kappa of each bootstrap sample.
+
+    Args:
+        scores, human: Float arrays (rows,).
+        counts: Float array (draws, rows), how often each row was drawn.
+
+    Returns:
+        Float array (draws,); 0 where both are one constant, nan where no row was drawn.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        total = counts.sum(axis=1)
+        sums = counts @ np.stack([scores, human, scores**2, human**2, (scores - human) ** 2], axis=1) / total[:, None]
+        a, b, a2, b2, gap = sums.T
+        expected = (a2 - a**2) + (b2 - b**2) + (a - b) ** 2
+        kappa = 1 - gap / expected
+    return np.where(total == 0, np.nan, np.where(expected > 1e-12, kappa, 0.0))
 
 
 def gate(scores: np.ndarray, test: Dataset, settings: EssaySettings) -> dict[str, dict[str, dict]]:

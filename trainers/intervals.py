@@ -42,15 +42,34 @@ def bootstrap_interval(
     Returns:
         (lower, upper).
     """
-    numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
-    members = np.split(np.argsort(numbers, kind="stable"), np.cumsum(np.bincount(numbers))[:-1])
+    members = _members(groups)
     rng = np.random.default_rng(seed)
-    alone = len(members) == len(numbers)
-    order = np.concatenate(members)
-    values = []
-    for _ in range(draws):
-        drawn = rng.integers(len(members), size=len(members))
-        values.append(statistic(order[drawn] if alone else np.concatenate([members[g] for g in drawn])))
+    drawn = (rng.integers(len(members), size=len(members)) for _ in range(draws))
+    return interval_of([statistic(np.concatenate([members[g] for g in groups])) for groups in drawn], level)
+
+
+def bootstrap_counts(groups: Sequence, draws: int = 1000, seed: int = 0) -> np.ndarray:
+    """How often each row is drawn in each sample, for statistics that are sums over rows; groups as above.
+
+    Returns:
+        Float64 array (draws, rows).
+    """
+    members = _members(groups)
+    counts = np.random.default_rng(seed).multinomial(len(members), np.full(len(members), 1 / len(members)), size=draws)
+    table = np.empty((draws, sum(map(len, members))))
+    for g, rows in enumerate(members):
+        table[:, rows] = counts[:, [g]]
+    return table
+
+
+def interval_of(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Lower and upper percentile of bootstrapped values; nan is left out."""
     tail = (1 - level) / 2
     lower, upper = np.nanquantile(values, [tail, 1 - tail])
     return float(lower), float(upper)
+
+
+def _members(groups: Sequence) -> list[np.ndarray]:
+    """The rows of each group."""
+    numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
+    return np.split(np.argsort(numbers, kind="stable"), np.cumsum(np.bincount(numbers))[:-1])
