@@ -281,6 +281,7 @@ class EssayTrainer(EduTrainer):
         self.hybrid.save(output)
         report.write_json(output / "metrics.json", metrics)
         options = facts["options"] | facts.get("search", {}).get("best", {})
+        options.pop("hp_search", None)  # what was found stands in its place
         report.write_options(output / "options.yaml", options)
         columns = {"essay_id": test["essay_id"], "prompt_id": test["prompt_id"], **predictions["scores"]}
         columns |= {f"human_{name}": predictions["human"][:, s] for s, name in enumerate(settings.score_names)}
