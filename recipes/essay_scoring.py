@@ -35,7 +35,6 @@ from trainers.essay_scoring import EssayTrainer
 from trainers.essay_settings import EssayCollator, EssaySettings, encode
 from trainers.model_selection import cross_validate, learning_curve, search_hyperparameters
 from trainers.parser import RecipeParser, run
-from trainers.pooling import add_mean_pooling
 
 DEFAULTS = dict(
     output_dir="runs/essay_scoring", num_train_epochs=10, learning_rate=1e-4, head_learning_rate=3e-4,
@@ -83,10 +82,6 @@ class EssayArguments:
     )
     learning_curve_draws: int = field(default=3, metadata={"help": "random choices of essays for each number"})
     gaming_essays: int = field(default=20, metadata={"help": "test essays a prompt to try attacks on; 0 for none"})
-    pooling: str = field(
-        default="auto",
-        metadata={"help": "auto: as the checkpoint was trained", "choices": ["auto", "mean", "first_token"]},
-    )
 
 
 OPTIONS = (EssayArguments, DataArguments, ModelArguments, AdapterArguments, RecipeTrainingArguments)
@@ -130,10 +125,6 @@ def main(argv: list[str] | None = None) -> dict:
         checkpoint = find_checkpoint(model_name, model_args.model_revision)
         tokenizer = load_tokenizer(checkpoint, model_args.trust_remote_code)
         model = load_classifier(checkpoint, settings.num_labels(), model_args, tokenizer)
-        new_modules = ["classifier", "score.", "pooler"]
-        if args.pooling == "mean" or (args.pooling == "auto" and checkpoint.mean_pooled() and adapter_args.merges()):
-            adapter_args.needs_merging("--pooling mean adds a layer to the base")
-            new_modules += add_mean_pooling(model)
         if adapter_args.use_peft:
             model = add_lora(model, adapter_args, TaskType.SEQ_CLS, checkpoint.name)
 
@@ -145,8 +136,8 @@ def main(argv: list[str] | None = None) -> dict:
         # 7. Trainer; its metric is the mean over prompts of quadratic weighted kappa
         return EssayTrainer(
             settings=own, splits=encoded, checkpoint=checkpoint, hybrid=args.hybrid, human_share=args.human_share,
-            subgroup_columns=data.subgroup_columns, new_modules=new_modules, model=model,
-            args=training_args, processing_class=tokenizer, data_collator=EssayCollator(tokenizer),
+            subgroup_columns=data.subgroup_columns, model=model, args=training_args, processing_class=tokenizer,
+            data_collator=EssayCollator(tokenizer),
         )  # fmt: skip
 
     if data_args.check_data:

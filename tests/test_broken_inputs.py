@@ -450,9 +450,9 @@ def one_fold(folder, model):
     return train_on(folder, essays(), "--cv_folds", "1")
 
 
-@case("--pooling", "'median'", "mean", "first_token")
-def unknown_pooling(folder, model):
-    return train_on(folder, essays(), "--pooling", "median")
+@case("--protocol", "'pooled'", "in_domain", "cross_prompt")
+def unknown_protocol(folder, model):
+    return train_on(folder, essays(), "--protocol", "pooled")
 
 
 @case("metric_for_best_model", "kapa", "quadratic_weighted_kappa")
@@ -510,11 +510,6 @@ def damaged_weights(folder, model):
 @case("--lora_target_modules query_proj", "not in the model", "query", "all-linear")
 def lora_modules_that_the_model_lacks(folder, model):
     return train_on(folder, essays(), "--use_peft", "--lora_target_modules", "query_proj")
-
-
-@case("--pooling mean", "an adapter alone", "--merge_adapter false")
-def adapter_alone_on_a_base_of_its_own(folder, model):
-    return train_on(folder, essays(), "--use_peft", "--merge_adapter", "false", "--pooling", "mean")
 
 
 @case("--lora_r is 0")

@@ -17,11 +17,9 @@ from peft import AutoPeftModelForSequenceClassification
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from trainers.arguments import ModelArguments
-from trainers.checkpoints import find_checkpoint, load_classifier, load_tokenizer
+from trainers.checkpoints import find_checkpoint, load_tokenizer
 from trainers.essay_scoring import EssayTrainer, load
 from trainers.essay_settings import EssayCollator, EssaySettings, encode, shorten
-from trainers.pooling import add_mean_pooling
 
 LOSSES = ("mse", "corn", "mse+rank")
 
@@ -157,7 +155,7 @@ def test_an_unfinished_run_is_not_overwritten_unasked(tmp_path, essay_scoring, t
 
 @pytest.mark.parametrize("kind", [[], ["--use_rslora"], ["--use_dora"]])
 def test_an_adapter_predicts_the_same_alone_and_merged(kind, tmp_path, essay_scoring, tiny_model, trait_file, sample):
-    flags = ["--use_peft", "--lora_r", "4", "--pooling", "first_token", *kind]
+    flags = ["--use_peft", "--lora_r", "4", *kind]
     for run, merge in (("merged", "true"), ("alone", "false")):
         essay_scoring.main(arguments(tiny_model, trait_file, tmp_path / run, *flags, "--merge_adapter", merge))
     assert not (tmp_path / "alone" / "model.safetensors").exists()
@@ -346,24 +344,6 @@ def test_check_data_counts_and_trains_nothing(tmp_path, essay_scoring, tiny_mode
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------------
-
-
-def test_mean_pooling_starts_as_the_mean_and_stays_stock(tiny_model, tmp_path):
-    checkpoint = find_checkpoint(tiny_model)
-    tokenizer = load_tokenizer(checkpoint)
-    model = load_classifier(checkpoint, 1, ModelArguments(attn_implementation="eager"), tokenizer)
-    assert add_mean_pooling(model) == ["layer.2."]
-    inputs = tokenizer(["a short one", "a longer essay about the ferry and the river"], padding=True, return_tensors="pt")
-    outputs = model.eval()(**inputs, output_attentions=True)
-    uniform = inputs["attention_mask"] / inputs["attention_mask"].sum(1, keepdim=True)
-    assert torch.allclose(outputs.attentions[-1][:, :, 0], uniform[:, None].float(), atol=1e-6)
-    torch.nn.init.normal_(model.classifier.weight)
-    model(**inputs).logits.sum().backward()
-    assert model.bert.encoder.layer[-1].attention.self.query.weight.grad.abs().sum() > 0  # it can learn to look elsewhere
-    model.save_pretrained(tmp_path)
-    with torch.no_grad():
-        again = AutoModelForSequenceClassification.from_pretrained(tmp_path)(**inputs).logits
-    assert torch.allclose(again, model(**inputs).logits, atol=1e-6)
 
 
 def test_long_essays_keep_their_beginning_and_their_end(tiny_model):

@@ -99,11 +99,6 @@ class AdapterArguments:
         """Whether a whole model is saved: always, but for an adapter that is to stay alone."""
         return self.merge_adapter or not self.use_peft
 
-    def needs_merging(self, reason: str) -> None:
-        """Refuse an adapter that is to stay alone, which must fit the base checkpoint as everybody has it."""
-        if not self.merges():
-            raise ConfigurationError(f"{reason}, which an adapter alone cannot carry: leave out --merge_adapter false.")
-
     def __post_init__(self):
         if self.lora_r < 1:
             raise ConfigurationError(f"--lora_r is {self.lora_r}; expected a whole number from 1 on.")

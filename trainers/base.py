@@ -26,6 +26,8 @@ from .artifact import new_artifact
 from .batching import LengthBatchSampler
 from .parser import ConfigurationError
 
+NEW_MODULES = ("classifier", "score.", "pooler")
+
 
 class EduTrainer(Trainer, ABC):
     """A Trainer whose update does not depend on how a batch is cut, and whose evaluation keeps the order of the rows.
@@ -43,7 +45,7 @@ class EduTrainer(Trainer, ABC):
     # the loss is divided by the items of the whole update already; the heads would drop num_items_in_batch
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *, args: RecipeTrainingArguments, new_modules: Sequence[str] = ("classifier", "score."), **kwargs):
+    def __init__(self, *, args: RecipeTrainingArguments, new_modules: Sequence[str] = NEW_MODULES, **kwargs):
         args.remove_unused_columns = False  # the collator picks what it needs
         if args.use_cpu:
             keep_freed_memory()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,11 +63,6 @@ class Checkpoint:
             return None
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-
-    def mean_pooled(self) -> bool:
-        """Whether it is a sentence-transformers checkpoint that was trained with mean pooling."""
-        path = self.file("1_Pooling/config.json")
-        return path is not None and bool(json.loads(path.read_text()).get("pooling_mode_mean_tokens"))
 
 
 def find_checkpoint(name: str, revision: str = "main") -> Checkpoint:

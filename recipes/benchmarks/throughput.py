@@ -43,7 +43,6 @@ from trainers.essay_evaluation import agreement_by_prompt
 from trainers.essay_scoring import EssayScorer, EssayTrainer
 from trainers.essay_settings import EssayCollator, EssaySettings, encode
 from trainers.parser import ConfigurationError, RecipeParser, run
-from trainers.pooling import add_mean_pooling
 from trainers.precision import supports_bf16
 
 RUNGS = (
@@ -54,7 +53,6 @@ RUNGS = (
     "+ similar lengths",  # in a batch, batches in random order
     "+ lean attention",  # trainers/attention.py on a CPU; on a GPU nothing changes
     "recipe",  # its Trainer, which keeps freed memory; lengths padded to a multiple of 32
-    "recipe, mean pooling",  # what its --pooling auto takes for sentence encoders: a layer more, so another model
 )
 WARM_UP = 3  # untimed updates before each pass
 
@@ -106,7 +104,6 @@ def make_trainer(args: BenchmarkArguments, data: EssayDataset, epochs: int = 1) 
         model = AutoModelForSequenceClassification.from_pretrained(
             checkpoint.path, num_labels=settings.num_labels(), problem_type="regression", dtype=torch.float32
         )
-    new_modules = ["classifier", "score.", "pooler", *(add_mean_pooling(model) if "recipe, mean pooling" in added else [])]
     settings = settings.for_model(model, tokenizer)
     splits = data.splits.map(encode, batched=True, fn_kwargs={"tokenizer": tokenizer, "settings": settings})
     common = dict(
@@ -116,8 +113,8 @@ def make_trainer(args: BenchmarkArguments, data: EssayDataset, epochs: int = 1) 
     if "recipe" in added:
         common |= dict(eval_strategy="no", load_best_model_at_end=False, head_learning_rate=3 * args.learning_rate)
         trainer = EssayTrainer(
-            settings=settings, splits=splits, checkpoint=checkpoint, new_modules=new_modules, model=model,
-            args=RecipeTrainingArguments(**common), processing_class=tokenizer, data_collator=EssayCollator(tokenizer),
+            settings=settings, splits=splits, checkpoint=checkpoint, model=model, args=RecipeTrainingArguments(**common),
+            processing_class=tokenizer, data_collator=EssayCollator(tokenizer),
         )  # fmt: skip
     else:
         padding = "longest" if "+ dynamic padding" in added else "max_length"
@@ -177,7 +174,7 @@ def main(argv: list[str] | None = None) -> dict:
     # 3. What a faster training is worth
     if args.quality:
         rungs, table = {}, [["", *[f"QWK, seed {s}" for s in args.seeds], "mean QWK", "mean seconds"]]
-        for rung in (RUNGS[1], *RUNGS[-2:]):
+        for rung in (RUNGS[1], RUNGS[-1]):
             runs = [alone("--rung", rung, "--seed", str(s)) for s in args.seeds]
             rungs[rung] = {k: [r[k] for r in runs] for k in ("quadratic_weighted_kappa", "seconds")}
             kappas, seconds = rungs[rung].values()
