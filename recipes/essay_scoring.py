@@ -63,7 +63,7 @@ class EssayArguments:
     score_range: list[float] = field(default_factory=list, metadata={"help": "lowest and highest score, if not as seen"})
     score_step: float | None = field(default=None, metadata={"help": "distance of neighbouring scores, if not 1, 0.5 or 0.25"})
     input_template: str | None = field(
-        default=None, metadata={"help": "of {text}, {prompt_id}, {prompt}, {words}; 'Prompt {prompt_id}: {text}' if not given"}
+        default=None, metadata={"help": "of {text}, {prompt_id}, {prompt}; 'Prompt {prompt_id}: {text}' if not given"}
     )
     max_length: int = field(default=512, metadata={"help": "tokens of an input at most"})
     long_essays: str = field(default="head_tail", metadata={"help": "longer essays keep head_tail or head"})

@@ -29,8 +29,7 @@ class EssaySettings:
     """All that turns an essay into tokens and a logit into a score; saved with the model.
 
     Attributes:
-        input_template: What the model reads; {text}, {prompt_id}, {prompt} (the task's wording) and {words} (how many words, to
-            the nearest ten: a model that reads only part of a long essay cannot see it otherwise) are filled in.
+        input_template: What the model reads; {text}, {prompt_id} and {prompt} (the task's wording) are filled in.
         max_length: Tokens a model input has at most.
         long_essays: 'head_tail' keeps the beginning and the end of a longer essay, 'head' the beginning.
         score_names: What each output means.
@@ -65,9 +64,9 @@ class EssaySettings:
             fields = {name for _, name, _, _ in string.Formatter().parse(self.input_template) if name is not None}
         except ValueError as error:
             raise ConfigurationError(f"--input_template {self.input_template!r} cannot be read: {error}.") from error
-        if "text" not in fields or fields - {"text", "prompt_id", "prompt", "words"}:
+        if "text" not in fields or fields - {"text", "prompt_id", "prompt"}:
             raise ConfigurationError(
-                f"--input_template {self.input_template!r} must hold {{text}} and may hold {{prompt_id}}, {{prompt}}, {{words}}."
+                f"--input_template {self.input_template!r} must hold {{text}} and may hold {{prompt_id}} and {{prompt}}."
             )
         if self.new_prompts and "prompt_id" in fields:
             raise ConfigurationError("--protocol cross_prompt: a new prompt has no {prompt_id} to learn; use {text} or {prompt}.")
@@ -93,9 +92,8 @@ class EssaySettings:
 
     def fill_template(self, text: str, prompt_id: str) -> str:
         """What the model reads of an essay."""
-        text = without_copies(text)
-        words = round(len(text.split()), -1)
-        return self.input_template.format(text=text, prompt_id=prompt_id, prompt=self.prompts.get(prompt_id, ""), words=words)
+        wording = self.prompts.get(prompt_id, "")
+        return self.input_template.format(text=without_copies(text), prompt_id=prompt_id, prompt=wording)
 
     def _fitted(self) -> list[str]:
         return self.prompt_ids + [ANY] * self.new_prompts
