@@ -15,7 +15,7 @@ from trainers.calibration import variance_match
 from trainers.essay_features import SURFACE, EssayFeatures, PromptRidge, hashed_words, surface_features
 from trainers.essay_scoring import fit_hybrid
 from trainers.essay_settings import ANY, EssaySettings
-from trainers.gaming import gaming_texts
+from trainers.gaming import attacks, gaming_texts
 from trainers.hybrid import ARRAYS, FACTS, Hybrid, minimal_variance_weight
 from trainers.intervals import conformal_radius
 
@@ -47,8 +47,8 @@ class School:
             for prompt in by_prompt:
                 here = np.array(self.prompts[split]) == prompt
                 self.read[prompt][split] = {
-                    "ridge": counted[here], "surface": surface[here], "similarity": rng.uniform(0.3, 0.9, here.sum()),
-                    "common": rng.uniform(0.3, 0.9, here.sum()), "copied": np.zeros(here.sum()),
+                    "ridge": counted[here], "surface": surface[here], "on_topic": rng.uniform(0.3, 0.9, here.sum()),
+                    "familiar": rng.uniform(0.3, 0.9, here.sum()), "copied": np.zeros(here.sum()),
                     "empty": np.zeros(here.sum(), bool),
                 }  # fmt: skip
 
@@ -158,26 +158,26 @@ def test_nobody_is_uncertain_where_no_essay_is_to_go_to_a_human():
 def test_with_too_few_graded_essays_for_an_interval_every_essay_is_uncertain():
     school = one_prompt(held=8, test=50)
     reading = school.read_by(school.fit())
-    assert np.isinf(reading.radius).all() and set(reading.doubts) <= {"uncertain", "off topic", "no common language"}
+    assert np.isinf(reading.radius).all() and set(reading.doubts) <= {"uncertain", "off topic", "unfamiliar language"}
     assert np.isfinite(reading.scores).all()
 
 
 def test_the_first_reason_is_told():
     school = one_prompt(held=100, test=6)
     hybrid, counted = school.fit(), school.read["a"]["test"]
-    counted["similarity"][:], counted["common"][:] = 0.6, 0.6
+    counted["on_topic"][:], counted["familiar"][:] = 0.6, 0.6
     counted["empty"][0] = True
     counted["copied"][:2] = 0.9
-    counted["similarity"][:3] = 0.01
-    counted["common"][:4] = 0.01
+    counted["on_topic"][:3] = 0.01
+    counted["familiar"][:4] = 0.01
     hybrid.least["a"][2] = 0
-    assert list(school.read_by(hybrid).doubts) == ["empty", "copied within itself", "off topic", "no common language", "", ""]
+    assert list(school.read_by(hybrid).doubts) == ["empty", "copied within itself", "off topic", "unfamiliar language", "", ""]
 
 
 def test_one_honest_essay_in_a_hundred_is_taken_for_off_topic():
     school = one_prompt(held=500, test=4000)
     doubts = school.read_by(school.fit(human_share=0)).doubts
-    assert 0 < np.mean(doubts == "off topic") < 0.025 and 0 < np.mean(doubts == "no common language") < 0.025
+    assert 0 < np.mean(doubts == "off topic") < 0.025 and 0 < np.mean(doubts == "unfamiliar language") < 0.025
 
 
 # ---- several prompts, several scores, gaps ----------------------------------------------------------------------------
@@ -332,14 +332,15 @@ def test_an_empty_essay_gets_the_lowest_score_and_goes_to_a_human(written, text)
 
 
 def test_essays_about_something_else_are_doubted(written):
-    hybrid, splits, *_ = written
+    hybrid, *_ = written
     for prompt in TOPICS:
         for texts in gaming_texts().values():
             assert all(hybrid.read(texts, [prompt] * len(texts), np.full((len(texts), 1), 0.5)).doubts)
     foreign, _ = write_essays(20, "phones", np.random.default_rng(5))
     doubts = hybrid.read(foreign, ["river"] * 20, np.full((20, 1), 0.5)).doubts
-    other = ("off topic", "no common language")
-    honest = hybrid.read(splits["test"]["text"][:20], ["river"] * 20, np.full((20, 1), 0.5)).doubts
+    other = ("off topic", "unfamiliar language")
+    honest, _ = write_essays(200, "river", np.random.default_rng(6))
+    honest = hybrid.read(honest, ["river"] * 200, np.full((200, 1), 0.5)).doubts
     assert np.mean(np.isin(doubts, other)) > 0.8 and np.mean(np.isin(honest, other)) < 0.2
 
 
@@ -396,6 +397,29 @@ def test_words_that_stand_in_too_few_essays_are_left_out_and_rows_have_length_on
     assert len(features.columns) == 1  # river alone stands in three
     norms = np.sqrt(features.words(["river river bank", "boat"]).power(2).sum(axis=1))
     assert np.asarray(norms).ravel().tolist() == [1, 0]
+
+
+def test_a_heap_of_fitting_words_is_told_from_an_essay(sample):
+    """Its words are those of the prompt, but hardly any pair of them stands in an essay."""
+    phones, ferry = ([r["text"] for r in sample.splits["train"] if r["prompt_id"] == p] for p in ("phones", "ferry"))
+    honest = [r["text"] for s in ("validation", "test") for r in sample.splits[s] if r["prompt_id"] == "phones"]
+    features = EssayFeatures.fit(phones, ferry)
+    stuffed = attacks(honest, ["phones"] * len(honest))["keyword stuffing"][1]
+    fitting, essays = (features.oddity(texts, features.words(texts)) for texts in (stuffed, honest))
+    assert fitting["on_topic"].mean() > essays["on_topic"].mean() and fitting["familiar"].max() < essays["familiar"].min()
+
+
+def test_an_essay_of_another_prompt_is_less_on_topic_than_any_of_its_own(sample):
+    """The twin, a topic that does not know the other prompts, takes one for the other."""
+    texts = {p: [r["text"] for r in sample.splits["train"] if r["prompt_id"] == p] for p in ("ferry", "phones")}
+    test = {p: [r["text"] for s in ("validation", "test") for r in sample.splits[s] if r["prompt_id"] == p] for p in texts}
+
+    def overlap(others):
+        features = EssayFeatures.fit(texts["phones"], others)
+        own, foreign = (features.words(test[p]) @ features.topic for p in ("phones", "ferry"))
+        return np.mean(foreign[:, None] >= own[None, :])
+
+    assert overlap(texts["ferry"]) < 0.05 < overlap([])
 
 
 def test_a_ridge_masks_missing_scores():

@@ -80,7 +80,8 @@ def test_is_it_fair(metrics, school):
 
 def test_can_it_be_fooled(metrics, school):
     assert set(metrics["gaming"]) == ATTACKS
-    assert metrics["gaming"]["empty"]["passed"] and metrics["gaming"]["doubled"]["passed"]
+    fooled = {attack for attack, row in metrics["gaming"].items() if not row["passed"]}
+    assert fooled <= {"shuffled sentences", "another prompt's essay"}, "what counts of words alone finds the others"
     card = (school / "README.md").read_text()
     assert all(f"| {attack} |" in card for attack in ATTACKS)
 

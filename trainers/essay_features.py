@@ -20,7 +20,6 @@ from .essay_text import without_copies
 WORD = r"[\w'@]+"
 HASHED_COLUMNS = 2**18
 MOST_COLUMNS = 30_000
-COMMON_WORDS = 100
 RIDGE_ALPHAS = (0.3, 1.0, 3.0, 10.0)
 SURFACE_WEIGHT = 0.25  # surface features at a quarter, so that a ridge's penalty weighs them as it weighs words
 SURFACE = (
@@ -59,21 +58,24 @@ class EssayFeatures:
     Attributes:
         columns: int64 array (kept,), the hashed columns in use, ascending.
         idf: float64 array (kept,).
-        centroid: float64 array (kept,), direction of the mean essay.
-        common: bool array (kept,), the `COMMON_WORDS` columns that stand in most essays.
+        topic: float64 array (kept,), of length 1: from the mean essay of other prompts to the mean essay of this one.
         surface_mean, surface_scale: float64 arrays (13,).
     """
 
     columns: np.ndarray
     idf: np.ndarray
-    centroid: np.ndarray
-    common: np.ndarray
+    topic: np.ndarray
     surface_mean: np.ndarray
     surface_scale: np.ndarray
 
     @classmethod
-    def fit(cls, texts: Sequence[str]) -> EssayFeatures:
-        """Words that stand in three essays or more (fewer where there are fewer essays), the most frequent 30,000."""
+    def fit(cls, texts: Sequence[str], others: Sequence[str] = ()) -> EssayFeatures:
+        """Words that stand in three essays or more (fewer where there are fewer essays), the most frequent 30,000.
+
+        Args:
+            texts: Training essays of one prompt.
+            others: Training essays of other prompts; without them the topic is what stands in the essays themselves.
+        """
         counts = hashed_words(texts)
         frequency = np.asarray((counts > 0).sum(axis=0)).ravel()
         kept = np.flatnonzero(frequency >= min(3, len(texts)))
@@ -81,13 +83,13 @@ class EssayFeatures:
         kept = np.sort(kept[np.argsort(-frequency[kept], kind="stable")[:MOST_COLUMNS]])
         frequency = frequency[kept]
         idf = np.log((1 + len(texts)) / (1 + frequency)) + 1
-        common = np.zeros(len(kept), bool)
-        common[np.argsort(-frequency, kind="stable")[:COMMON_WORDS]] = True
         surface = surface_features(texts)
         scale = surface.std(axis=0)
-        features = cls(kept, idf, np.zeros(len(kept)), common, surface.mean(axis=0), np.where(scale > 0, scale, 1.0))
-        mean = np.asarray(features.words(texts, counts).mean(axis=0)).ravel()
-        features.centroid = mean / max(np.linalg.norm(mean), 1e-12)
+        features = cls(kept, idf, np.zeros(len(kept)), surface.mean(axis=0), np.where(scale > 0, scale, 1.0))
+        topic = np.asarray(features.words(texts, counts).mean(axis=0)).ravel()
+        if len(others):
+            topic = topic - np.asarray(features.words(others).mean(axis=0)).ravel()
+        features.topic = topic / max(np.linalg.norm(topic), 1e-12)
         return features
 
     def words(self, texts: Sequence[str], counts: csr_matrix | None = None) -> csr_matrix:
@@ -102,28 +104,33 @@ class EssayFeatures:
         """Standardized surface features, float array (texts, 13)."""
         return (surface_features(texts) - self.surface_mean) / self.surface_scale
 
-    def oddity(self, texts: Sequence[str], counts: csr_matrix, words: csr_matrix) -> dict[str, np.ndarray]:
-        """How an essay may differ from the graded ones; float arrays (texts,), 0 to 1.
+    def oddity(self, texts: Sequence[str], words: csr_matrix) -> dict[str, np.ndarray]:
+        """How an essay may differ from the graded ones; float arrays (texts,), 0 to 1 where nothing else is said.
 
         Returns:
-            similarity: cosine with the mean training essay; common: share of words and pairs that are common in training
-            essays; copied: share of the words that repeat the essay itself; empty: whether there is no word, bool.
+            on_topic: cosine with `topic`, from -1 on; familiar: share of the word pairs that training essays have, too (a heap
+            of fitting words has few of them); copied: share of the words that repeat the essay itself; empty: whether there
+            is no word, bool.
         """
-        total = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)
+        pairs = hashed_words(texts, (2, 2))
         length = np.array([len(t.split()) for t in texts])
         left = np.array([len(without_copies(t).split()) for t in texts])
         return {
-            "similarity": words @ self.centroid,
-            "common": np.asarray(counts[:, self.columns[self.common]].sum(axis=1)).ravel() / total,
+            "on_topic": words @ self.topic,
+            "familiar": _sum(pairs[:, self.columns]) / np.maximum(_sum(pairs), 1),
             "copied": 1 - left / np.maximum(length, 1),
             "empty": np.array([re.search(r"\w", t) is None for t in texts], bool),
         }
 
 
-def hashed_words(texts: Sequence[str]) -> csr_matrix:
+def _sum(counts: csr_matrix) -> np.ndarray:
+    return np.asarray(counts.sum(axis=1)).ravel()
+
+
+def hashed_words(texts: Sequence[str], ngram_range: tuple[int, int] = (1, 2)) -> csr_matrix:
     """Counts of words and word pairs by hashed column; sparse float array (texts, `HASHED_COLUMNS`)."""
     hasher = HashingVectorizer(
-        n_features=HASHED_COLUMNS, ngram_range=(1, 2), token_pattern=WORD, alternate_sign=False, norm=None
+        n_features=HASHED_COLUMNS, ngram_range=ngram_range, token_pattern=WORD, alternate_sign=False, norm=None
     )
     return hasher.transform([without_copies(t) for t in texts]).tocsr()
 
@@ -143,14 +150,15 @@ class PromptRidge:
     bias: np.ndarray
 
     @classmethod
-    def fit(cls, texts: Sequence[str], targets: np.ndarray) -> PromptRidge:
+    def fit(cls, texts: Sequence[str], targets: np.ndarray, others: Sequence[str] = ()) -> PromptRidge:
         """Each score by a ridge whose strength is chosen by leave-one-out on the training essays.
 
         Args:
             texts: Training essays of one prompt.
             targets: Float array (texts, scores), scaled to 0..1, nan where missing.
+            others: Training essays of other prompts, for telling them apart.
         """
-        features = EssayFeatures.fit(texts)
+        features = EssayFeatures.fit(texts, others)
         x = features_of(features, hashed_words(texts), texts)[0]
         weights, bias = np.zeros((x.shape[1], targets.shape[1])), np.zeros(targets.shape[1])
         for score, y in enumerate(targets.T):
@@ -171,7 +179,7 @@ class PromptRidge:
         counts = hashed_words(texts)
         x, words, surface = features_of(self.features, counts, texts)
         return {
-            "ridge": x @ self.weights + self.bias, "surface": surface, **self.features.oddity(texts, counts, words),
+            "ridge": x @ self.weights + self.bias, "surface": surface, **self.features.oddity(texts, words),
         }  # fmt: skip
 
 

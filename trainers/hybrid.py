@@ -26,7 +26,7 @@ LEVEL = 0.9
 """Share of human scores that an interval is to cover."""
 DIFFICULTY_ALPHAS = (1.0, 10.0, 100.0, 1000.0)
 RARE = 0.01
-"""Share of honest essays that a doubt about similarity or about common words may send to a human."""
+"""Share of honest essays that a doubt about topic or about language may send to a human, each."""
 MOST_COPIED = 0.3
 """Essays that repeat more of themselves than this go to a human."""
 DIFFICULTY_RANGE = (0.5, 2.5)
@@ -62,8 +62,7 @@ class Hybrid:
         difficulty: float64 array (4 + 1,), how the size of the error depends on what is counted; for all prompts.
         lines: prompt_id -> float64 array (scores, 2), slope and intercept, fitted on calibration.
         radius: prompt_id -> float64 array (scores,), conformal radius at difficulty 1.
-        least: prompt_id -> float64 array (3,): similarity, share of common words and certainty below which an essay goes to
-            a human.
+        least: prompt_id -> float64 array (3,): on topic, familiar language and certainty below which an essay goes to a human.
     """
 
     ridges: dict[str, PromptRidge]
@@ -159,11 +158,11 @@ class Hybrid:
             own = own if len(own) >= FEW else every
             # where calibration is too small for an interval nothing is certain, and every essay goes to a human
             least = np.quantile(own, human_share) if own.max() > 0 else 1.0
-            similar, common = 0.0, 0.0
+            on_topic, familiar = -1.0, 0.0
             if prompt in read:
-                seen = np.array([read[prompt][n] for n in ("similarity", "common")])
-                similar, common = np.quantile(seen, RARE, axis=1, method="lower")
-            self.least[prompt] = np.array([similar, common, least if human_share > 0 else 0.0])
+                seen = np.array([read[prompt][n] for n in ("on_topic", "familiar")])
+                on_topic, familiar = np.quantile(seen, RARE, axis=1, method="lower")
+            self.least[prompt] = np.array([on_topic, familiar, least if human_share > 0 else 0.0])
 
     def add_prompt(self, prompt: str, like: str, of: Hybrid | None = None) -> None:
         """Treat a new prompt like another, of this or of another hybrid; its `steps` stay where they are known."""
@@ -218,12 +217,12 @@ class Hybrid:
         return scores, radius, certainty_of(scores, radius, self.steps[prompt]).min(axis=1)
 
     def _doubts(self, prompt: str, counted: dict, certainty: np.ndarray) -> np.ndarray:
-        least_similar, least_common, least_certain = self.least[prompt]
+        least_on_topic, least_familiar, least_certain = self.least[prompt]
         reasons = (
             ("empty", counted["empty"]),
             ("copied within itself", counted["copied"] > MOST_COPIED),
-            ("off topic", counted["similarity"] < least_similar),
-            ("no common language", counted["common"] < least_common),
+            ("off topic", counted["on_topic"] < least_on_topic),
+            ("unfamiliar language", counted["familiar"] < least_familiar),
             ("uncertain", certainty < least_certain),
         )
         doubts = np.full(len(certainty), "", dtype=object)

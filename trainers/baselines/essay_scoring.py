@@ -47,7 +47,8 @@ def essay_baselines(
         here = {s: prompts[s] == prompt for s in splits if (prompts[s] == prompt).any()}
         rows = np.flatnonzero(here["train"]) if "train" in here else pooled
         essays, y = texts["train"][rows].tolist(), targets["train"][rows]
-        ridges[prompt] = ridge = PromptRidge.fit(essays, y)
+        others = texts["train"][np.setdiff1d(pooled, rows)].tolist() if "train" in here else ()
+        ridges[prompt] = ridge = PromptRidge.fit(essays, y, others)
         read[prompt] = {s: ridge.read(texts[s][rows].tolist()) for s, rows in here.items() if s != "train"}
         train = ridge.features.surface(essays)
         for split, counted in read[prompt].items():
