@@ -343,6 +343,26 @@ def test_check_data_counts_and_trains_nothing(tmp_path, essay_scoring, tiny_mode
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+def test_folds_are_averaged_in_one_table(finished_run, tmp_path, capsys):
+    """Two folds that differ by a known amount; the interval of a mean of two is narrower than that of one."""
+    folds = load_recipe("mean_of_folds", ROOT / "recipes/benchmarks/mean_of_folds.py")
+    first = json.loads((finished_run / "metrics.json").read_text())
+    second = json.loads((finished_run / "metrics.json").read_text())
+    second["test"]["quadratic_weighted_kappa"] += 0.02
+    for name, metrics in (("a", first), ("b", second)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(metrics))
+    table = folds.main(["--metrics_files", str(tmp_path / "a.json"), str(tmp_path / "b.json")])
+    kappa = first["test"]["quadratic_weighted_kappa"]
+    assert table["hybrid"]["mean"] == pytest.approx(kappa + 0.01) and table["hybrid"]["folds"] == [kappa, kappa + 0.02]
+    low, high = first["kappa_intervals"]["model alone"]["behind"]
+    assert table["model alone"]["behind"][1] - table["model alone"]["behind"][0] == pytest.approx((high - low) / 2**0.5)
+    printed = capsys.readouterr().out
+    assert "| prompt | coverage |" in printed and "| doubled |" in printed and "2 of 2" in printed
+    (tmp_path / "c.json").write_text("{}")
+    with pytest.raises(ValueError, match="c.json is no metrics.json"):
+        folds.main(["--metrics_files", str(tmp_path / "c.json")])
+
+
 # ---- parts ----------------------------------------------------------------------------------------------------------
 
 

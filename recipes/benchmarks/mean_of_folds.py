@@ -12,6 +12,7 @@ variance of a mean of independent folds is the mean of their variances, divided 
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def main(argv: list[str] | None = None) -> dict:
         cells = [row["mean"], *row["prompts"].values(), row["fisher"]]
         table.append([name, *(f"{round(value, 3) + 0.0:.3f}" for value in cells), span])
     print(f"{len(folds)} folds\n\n{report.as_markdown(table)}\n")
-    print(report.as_markdown(fold_table(folds)))
+    tables = (fold_table(folds), prompt_table(folds), gaming_table(folds))
+    print("\n\n".join(report.as_markdown(t) for t in tables if len(t) > 1))
     if args.output_file:
         report.write_json(args.output_file, systems)
     return systems
@@ -90,6 +92,43 @@ def fold_table(folds: list[dict]) -> list[list[str]]:
         values = (metrics["test"][METRIC], metrics["coverage"]["all"]["coverage"], smd, degradation)
         table.append([str(k), *(f"{v:.3f}" for v in values), f"{metrics['cost']['train_seconds'] / 60:.0f}"])
     return table
+
+
+def prompt_table(folds: list[dict]) -> list[list[str]]:
+    """The gate and the intervals, one line a prompt and score: the mean over folds, and the worst fold in brackets."""
+    table = [["prompt", "coverage", "width", "r", "SMD", "human-human", "machine-human", "degradation"]]
+    for prompt, scores in folds[0]["gate"].items():
+        for name in scores:
+            gates = [f["gate"][prompt][name] for f in folds]
+            spans = [f["coverage"][prompt] for f in folds]
+            row = [prompt + (f", {name}" if len(scores) > 1 else "")]
+            row += [_mean([s[k] for s in spans]) for k in ("coverage", "width")] + [_mean([g["pearsonr"] for g in gates])]
+            row += [_with_worst([g["standardized_mean_difference"] for g in gates], by=abs)]
+            row += [_mean([g[k] for g in gates]) for k in ("human_kappa", "machine_rater_kappa")]
+            table.append([*row, _with_worst([g["degradation"] for g in gates], by=float)])
+    return table
+
+
+def gaming_table(folds: list[dict]) -> list[list[str]]:
+    """The gaming suite over all folds: essays together, means weighed by essays."""
+    table = [["attack", "essays", "shift (SD)", "to a human", "bar", "folds passed"]]
+    for attack, first in folds[0].get("gaming", {}).items():
+        rows = [f["gaming"][attack] for f in folds]
+        essays = [r["essays"] for r in rows]
+        shift, share = (float(np.average([r[k] for r in rows], weights=essays)) for k in ("shift", "sent_to_human"))
+        passed = f"{sum(r['passed'] for r in rows)} of {len(rows)}" if first["bar"] else "-"
+        table.append([attack, str(sum(essays)), f"{shift:+.3f}", f"{share:.0%}", first["bar"] or "-", passed])
+    return table
+
+
+def _mean(values: list[float | None]) -> str:
+    known = [v for v in values if v is not None]
+    return f"{np.mean(known):.3f}" if known else "-"
+
+
+def _with_worst(values: list[float | None], by: Callable[[float], float]) -> str:
+    known = [v for v in values if v is not None]
+    return f"{np.mean(known):+.3f} ({max(known, key=by):+.3f})" if known else "-"
 
 
 if __name__ == "__main__":
