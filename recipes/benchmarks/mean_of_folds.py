@@ -90,7 +90,8 @@ def fold_table(folds: list[dict]) -> list[list[str]]:
         smd = max(abs(g["standardized_mean_difference"]) for g in gates)
         degradation = max((g["degradation"] for g in gates if g["degradation"] is not None), default=float("nan"))
         values = (metrics["test"][METRIC], metrics["coverage"]["all"]["coverage"], smd, degradation)
-        table.append([str(k), *(f"{v:.3f}" for v in values), f"{metrics['cost']['train_seconds'] / 60:.0f}"])
+        whole = "train_examples_per_second" in metrics["cost"]  # a resumed run has seen only a part of its time
+        table.append([str(k), *(f"{v:.3f}" for v in values), f"{metrics['cost']['train_seconds'] / 60:.0f}" if whole else "-"])
     return table
 
 
