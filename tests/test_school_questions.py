@@ -70,12 +70,33 @@ def test_how_much_work_is_saved(metrics, school):
     assert all((r["send_to_human"] == "true") == (r["reason"] != "") for r in rows)
 
 
-def test_is_it_fair(metrics, school):
-    rows = metrics["subgroups"]
-    assert set(rows) == {"grade", "language_learner"}
-    for groups in rows.values():
-        for name, group in groups.items():
-            assert group["n"] >= 20 or name == "all others", "a group of few learners is told apart"
+def test_groups_of_ten_learners_are_hidden(metrics, school):
+    """Nobody of the sample school's ten test learners can be told from a figure of two or three of them."""
+    assert metrics["subgroups"] == {"grade": {}, "language_learner": {}}
+    assert "no group" in (school / "README.md").read_text()
+
+
+def test_is_it_fair(tmp_path, tiny_model, essay_scoring):
+    """400 learners, of whom eight came at night: a figure of so few would tell too much."""
+    rng = np.random.default_rng(0)
+    words, shifts = ("phones", "help", "learn", "call", "class"), ["early"] * 196 + ["late"] * 196 + ["night"] * 8
+    lengths = rng.integers(2, 40, len(shifts))
+    rows = [
+        {"text": " ".join(rng.choice(words, n)), "score": round(min(n / 10, 4) * 2) / 2 - (s == "early"), "shift": s}
+        for n, s in zip(lengths, shifts, strict=True)
+    ]
+    with (tmp_path / "essays.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    out = tmp_path / "run"
+    metrics = essay_scoring.main(["--train_file", str(tmp_path / "essays.csv"), "--subgroup_columns", "shift",
+                                  "--model_name_or_path", tiny_model, "--output_dir", str(out), "--num_train_epochs", "2",
+                                  "--gaming_essays", "0", "--disable_tqdm", "true"])  # fmt: skip
+    groups, card = metrics["subgroups"]["shift"], (out / "README.md").read_text()
+    assert set(groups) == {"early", "late"} and min(g["n"] for g in groups.values()) >= 20
+    assert groups["early"]["difference"] > 0.1 > -0.1 > groups["late"]["difference"], "humans give early learners less"
+    assert all(g["flagged"] and f"| shift: {name} |" in card for name, g in groups.items()) and "shift: night" not in card
 
 
 def test_can_it_be_fooled(metrics, school):
