@@ -290,8 +290,7 @@ def script_metric(monkeypatch, name: str, values: list[float]) -> None:
 
 def same_weights(out: Path, checkpoint: Path) -> bool:
     kept, other = load_file(out / "model.safetensors"), load_file(checkpoint / "model.safetensors")
-    encoder = [n for n in other if not n.startswith("classifier")]  # calibration may be folded into the head
-    return all(torch.equal(kept[n], other[n]) for n in encoder)
+    return all(torch.equal(kept[n], other[n]) for n in other)
 
 
 @pytest.mark.parametrize(

@@ -127,17 +127,17 @@ def test_rungs_differ_as_they_say(benchmark, words, sample):
         config = trainer.model.config
         modules[rung] = (
             type(trainer).__name__, trainer.args.bf16, config.hidden_dropout_prob, config.attention_probs_dropout_prob,
-            config._attn_implementation,
+            config._attn_implementation, config.num_hidden_layers,
         )  # fmt: skip
     bf16, lean = benchmark.supports_bf16(True), "sdpa" if torch.cuda.is_available() else "lean"
     assert list(modules.values()) == [
-        ("Trainer", False, 0.1, 0.1, "sdpa"),
-        ("Trainer", False, 0.1, 0.1, "sdpa"),
-        ("Trainer", bf16, 0.1, 0.1, "sdpa"),
-        ("Trainer", bf16, 0, 0, "sdpa"),
-        ("GroupedTrainer", bf16, 0, 0, "sdpa"),
-        ("GroupedTrainer", bf16, 0, 0, lean),
-        ("EssayTrainer", bf16, 0, 0, lean),
+        ("Trainer", False, 0.1, 0.1, "sdpa", 2),
+        ("Trainer", False, 0.1, 0.1, "sdpa", 2),
+        ("Trainer", bf16, 0.1, 0.1, "sdpa", 2),
+        ("Trainer", bf16, 0, 0, "sdpa", 2),
+        ("GroupedTrainer", bf16, 0, 0, "sdpa", 2),
+        ("GroupedTrainer", bf16, 0, 0, lean, 2),
+        ("EssayTrainer", bf16, 0, 0, lean, 2),
     ]
 
 
