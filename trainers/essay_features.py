@@ -69,12 +69,13 @@ class EssayFeatures:
     surface_scale: np.ndarray
 
     @classmethod
-    def fit(cls, texts: Sequence[str], others: Sequence[str] = ()) -> EssayFeatures:
+    def fit(cls, texts: Sequence[str], others: csr_matrix | None = None) -> EssayFeatures:
         """Words that stand in three essays or more (fewer where there are fewer essays), the most frequent 30,000.
 
         Args:
             texts: Training essays of one prompt.
-            others: Training essays of other prompts; without them the topic is what stands in the essays themselves.
+            others: `hashed_words` of other prompts' training essays; without them the topic is what stands in the essays
+                themselves.
         """
         counts = hashed_words(texts)
         frequency = np.asarray((counts > 0).sum(axis=0)).ravel()
@@ -87,8 +88,8 @@ class EssayFeatures:
         scale = surface.std(axis=0)
         features = cls(kept, idf, np.zeros(len(kept)), surface.mean(axis=0), np.where(scale > 0, scale, 1.0))
         topic = np.asarray(features.words(texts, counts).mean(axis=0)).ravel()
-        if len(others):
-            topic = topic - np.asarray(features.words(others).mean(axis=0)).ravel()
+        if others is not None and others.shape[0]:
+            topic = topic - np.asarray(features.words([], others).mean(axis=0)).ravel()
         features.topic = topic / max(np.linalg.norm(topic), 1e-12)
         return features
 
@@ -150,13 +151,13 @@ class PromptRidge:
     bias: np.ndarray
 
     @classmethod
-    def fit(cls, texts: Sequence[str], targets: np.ndarray, others: Sequence[str] = ()) -> PromptRidge:
+    def fit(cls, texts: Sequence[str], targets: np.ndarray, others: csr_matrix | None = None) -> PromptRidge:
         """Each score by a ridge whose strength is chosen by leave-one-out on the training essays.
 
         Args:
             texts: Training essays of one prompt.
             targets: Float array (texts, scores), scaled to 0..1, nan where missing.
-            others: Training essays of other prompts, for telling them apart.
+            others: `hashed_words` of training essays of other prompts, for telling them apart.
         """
         features = EssayFeatures.fit(texts, others)
         x = features_of(features, hashed_words(texts), texts)[0]

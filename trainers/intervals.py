@@ -45,7 +45,7 @@ def bootstrap_interval(
     members = _members(groups)
     rng = np.random.default_rng(seed)
     drawn = (rng.integers(len(members), size=len(members)) for _ in range(draws))
-    return interval_of([statistic(np.concatenate([members[g] for g in groups])) for groups in drawn], level)
+    return interval_of([statistic(np.concatenate([members[g] for g in sample])) for sample in drawn], level)
 
 
 def bootstrap_counts(groups: Sequence, draws: int = 1000, seed: int = 0) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from datasets import Dataset
 from sklearn.linear_model import RidgeCV
 
-from ..essay_features import RIDGE_ALPHAS, SURFACE, PromptRidge
+from ..essay_features import RIDGE_ALPHAS, SURFACE, PromptRidge, hashed_words
 
 MOST_POOLED = 3000
 """Essays of all prompts that a ridge for a prompt without training essays is fitted on."""
@@ -43,11 +43,12 @@ def essay_baselines(
     ridges, read = {}, {}
     every = set().union(*(p.tolist() for p in prompts.values()), new_prompts)
     pooled = np.random.default_rng(0).permutation(len(prompts["train"]))[:MOST_POOLED]
+    pooled_words = hashed_words(texts["train"][pooled].tolist())  # once, not once for each prompt
     for prompt in sorted(every):
         here = {s: prompts[s] == prompt for s in splits if (prompts[s] == prompt).any()}
         rows = np.flatnonzero(here["train"]) if "train" in here else pooled
         essays, y = texts["train"][rows].tolist(), targets["train"][rows]
-        others = texts["train"][np.setdiff1d(pooled, rows)].tolist() if "train" in here else ()
+        others = pooled_words[~np.isin(pooled, rows)] if "train" in here else None
         ridges[prompt] = ridge = PromptRidge.fit(essays, y, others)
         read[prompt] = {s: ridge.read(texts[s][rows].tolist()) for s, rows in here.items() if s != "train"}
         train = ridge.features.surface(essays)
