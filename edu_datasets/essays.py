@@ -321,9 +321,7 @@ class _Part:
     rows_read: int
 
 
-def _read_rows(
-    table: Table, columns: EssayColumns, *, need_scores: bool, skip: bool, split_by: str | None = None
-) -> _Part:
+def _read_rows(table: Table, columns: EssayColumns, *, need_scores: bool, skip: bool, split_by: str | None = None) -> _Part:
     """Map the user's columns to `schema.ESSAYS` and check every cell."""
     path, n = table.path, len(table)
     texts = table.column(columns.text, "--text_column")
@@ -622,9 +620,7 @@ def _load_sample_school(seed: int, options: dict) -> EssayDataset:
         rater2_scores=["rater2_score"], subgroups=["grade", "language_learner"],
     )  # fmt: skip
     task = read_prompts(SAMPLE_SCHOOL / "prompts.csv")
-    return _assemble(
-        {"train": table}, columns, "sample_school (fictional)", task, None, seed, options, licence="apache-2.0"
-    )
+    return _assemble({"train": table}, columns, "sample_school (fictional)", task, None, seed, options, licence="apache-2.0")
 
 
 def read_asap(path: str | Path) -> Table:

@@ -147,6 +147,7 @@ class RecipeTrainingArguments(TrainingArguments):
     keep_checkpoints: bool = field(
         default=False, metadata={"help": "keep the checkpoints of a finished run (they are for resuming)"}
     )
+
     def __post_init__(self):
         if self.precision not in ("auto", "bf16", "fp16", "fp32"):
             raise ConfigurationError(f"--precision is {self.precision!r}; expected auto, bf16, fp16 or fp32.")

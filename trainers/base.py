@@ -172,9 +172,7 @@ class EduTrainer(Trainer, ABC):
         tokens = sum(self.train_dataset["length"])
         result = self.train(resume_from_checkpoint=checkpoint)
         seconds = time.perf_counter() - start
-        self.callback_handler.callbacks = [
-            c for c in self.callback_handler.callbacks if not isinstance(c, EarlyStoppingCallback)
-        ]
+        self.callback_handler.callbacks = [c for c in self.callback_handler.callbacks if not isinstance(c, EarlyStoppingCallback)]
         self.use_full_precision()
         self.model.eval()
         cost = {

@@ -145,9 +145,7 @@ def gate(scores: np.ndarray, test: Dataset, settings: EssaySettings) -> dict[str
     return table
 
 
-def subgroup_differences(
-    scores: np.ndarray, test: Dataset, columns: Sequence[str]
-) -> dict[str, dict[str, dict]]:
+def subgroup_differences(scores: np.ndarray, test: Dataset, columns: Sequence[str]) -> dict[str, dict[str, dict]]:
     """`fairness.standardized_differences` for each subgroup column, of the first score.
 
     Args:

@@ -43,8 +43,18 @@ def surface_features(texts: Sequence[str]) -> np.ndarray:
         sentences = max(len(re.findall(r"[.!?]+(?:\s|$)", text)), 1)
         rows.append(
             [
-                len(words), len(text), n**0.5, n**0.25, lengths.mean(), lengths.std(), np.mean(lengths > 6),
-                len(set(words)) / n, len(set(words)), sentences, n / sentences, text.count(",") / n,
+                len(words),
+                len(text),
+                n**0.5,
+                n**0.25,
+                lengths.mean(),
+                lengths.std(),
+                np.mean(lengths > 6),
+                len(set(words)) / n,
+                len(set(words)),
+                sentences,
+                n / sentences,
+                text.count(",") / n,
                 len(re.findall(r"[^\w\s,.]", text)) / n,
             ]  # fmt: skip
         )
@@ -184,9 +194,7 @@ class PromptRidge:
         }  # fmt: skip
 
 
-def features_of(
-    features: EssayFeatures, counts: csr_matrix, texts: Sequence[str]
-) -> tuple[csr_matrix, csr_matrix, np.ndarray]:
+def features_of(features: EssayFeatures, counts: csr_matrix, texts: Sequence[str]) -> tuple[csr_matrix, csr_matrix, np.ndarray]:
     """What a ridge reads, words and surface features side by side, and both of them alone."""
     words, surface = features.words(texts, counts), features.surface(texts)
     return hstack([words, csr_matrix(SURFACE_WEIGHT * surface)]).tocsr(), words, surface

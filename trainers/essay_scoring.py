@@ -161,7 +161,6 @@ class EssayTrainer(EduTrainer):
         scores = line.rounded(line.calibrated(raw, prompts), prompts)
         return agreement_by_prompt(scores, human, prompts, self.settings)["mean"]
 
-
     # ---- after training -----------------------------------------------------------------------------------------------
 
     def score_beside_baselines(self) -> tuple[dict[str, dict], dict[str, Any]]:
@@ -253,9 +252,7 @@ class EssayTrainer(EduTrainer):
             print(f"  {name}: " + ", ".join(f"{k} {v}" for k, v in values.items()))
         return check
 
-    def save_run(
-        self, results: dict, predictions: dict[str, Any], facts: dict, merge_adapter: bool
-    ) -> dict[str, Any]:
+    def save_run(self, results: dict, predictions: dict[str, Any], facts: dict, merge_adapter: bool) -> dict[str, Any]:
         """Save the model with all it needs and write the report; the content of metrics.json is returned.
 
         Args:
@@ -371,9 +368,7 @@ def fit_hybrid(
     return hybrid
 
 
-def in_rubric_units(
-    settings: EssaySettings, prompt_ids: Sequence[str], reading: Reading
-) -> tuple[np.ndarray, np.ndarray]:
+def in_rubric_units(settings: EssaySettings, prompt_ids: Sequence[str], reading: Reading) -> tuple[np.ndarray, np.ndarray]:
     """Unrounded scores and radius of a reading, float arrays (rows, scores) in rubric units."""
     low, high = settings.bounds(prompt_ids)
     return low + (high - low) * reading.scores, (high - low) * reading.radius

@@ -207,9 +207,7 @@ class EssaySettings:
 # ---- from essays to tokens ------------------------------------------------------------------------------------------
 
 
-def encode(
-    batch: dict[str, list], tokenizer: PreTrainedTokenizerBase, settings: EssaySettings
-) -> dict[str, list]:
+def encode(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase, settings: EssaySettings) -> dict[str, list]:
     """Essays to model inputs; for `Dataset.map(batched=True)`, training and prediction alike.
 
     Args:

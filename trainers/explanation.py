@@ -36,9 +36,7 @@ class Explanation:
         return [(self.sentences[i], self.effects[i]) for i in order[:most]]
 
 
-def explain(
-    score: Callable[[list[str]], np.ndarray], text: str, low: float, high: float, step: float = 1
-) -> Explanation:
+def explain(score: Callable[[list[str]], np.ndarray], text: str, low: float, high: float, step: float = 1) -> Explanation:
     """Leave out each sentence in turn and see how the score moves.
 
     Effects do not add up to the score: sentences say things twice, and a shorter essay is another essay.

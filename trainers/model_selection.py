@@ -175,9 +175,7 @@ def search_hyperparameters(
     file = folder / "trials.jsonl"
     done = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
     for trial in done:
-        study.add_trial(
-            optuna.trial.create_trial(params=trial["settings"], distributions=distributions, value=trial["value"])
-        )
+        study.add_trial(optuna.trial.create_trial(params=trial["settings"], distributions=distributions, value=trial["value"]))
     for number in range(len(done), args.hp_search):
         trial = study.ask(distributions)
         options = dict(trial.params)
