@@ -139,6 +139,33 @@ class EssayDataset:
         pool = concatenate_datasets([self.splits["train"], self.splits["validation"]])
         return pool, connected_groups(pool["group_id"], text_keys(pool["text"]))
 
+    def push_to_hub(self, name: str, private: bool | None = None, token: str | None = None) -> None:
+        """Publish the splits as a Hub data set, which `--dataset_name user/name` loads again with the same split.
+
+        Columns: essay_id, learner_id, prompt_id, text, one a score, rater1_<score> and rater2_<score> where there are two
+        raters, and one a subgroup. Learners and essays get numbers in place of their ids. Only publish texts whose writers
+        agreed.
+
+        Args:
+            name: user/name.
+            private: Whether a new repository is private.
+            token: None for the one of `hf auth login` or HF_TOKEN.
+        """
+        flat, numbers, essays = {}, {}, 0
+        for split, rows in self.splits.items():
+            columns = {c: rows[c][:] for c in ("essay_id", "learner_id", "prompt_id", "text")}
+            columns["learner_id"] = [v and str(numbers.setdefault(v, len(numbers))) for v in columns["learner_id"]]
+            columns["essay_id"] = [str(essays + i) for i in range(len(rows))]
+            essays += len(rows)
+            for prefix, lists in (("", "scores"), ("rater1_", "rater1_scores"), ("rater2_", "rater2_scores")):
+                for s, score in enumerate(self.score_names):
+                    values = [r[s] if r and not np.isnan(r[s]) else None for r in rows[lists]]
+                    if not prefix or any(v is not None for v in values):
+                        columns[prefix + score] = values
+            columns |= {c: [r[i] for r in rows["subgroups"]] for i, c in enumerate(self.subgroup_columns)}
+            flat[split] = Dataset.from_dict(columns)
+        DatasetDict(flat).push_to_hub(name, private=private, token=token)
+
     def facts(self) -> dict:
         """What the report says of the data; no text and no id."""
         rows = {split: len(dataset) for split, dataset in self.splits.items()}
