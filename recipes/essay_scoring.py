@@ -170,9 +170,10 @@ def main(argv: list[str] | None = None) -> dict:
     results, predictions = trainer.score_beside_baselines()
     results["gaming"] = trainer.try_to_fool(args.gaming_essays)
 
-    # 11. Save and report
+    # 11. Save and report; publish where --push_to_hub was given
     facts = {"options": parser.resolved, "cost": cost, **selection, **data.facts()}
     metrics = trainer.save_run(results, predictions, facts, merge_adapter=adapter_args.merges())
+    trainer.publish()
     trainer.end()
     return metrics
 

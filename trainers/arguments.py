@@ -111,7 +111,7 @@ class RecipeTrainingArguments(TrainingArguments):
     """transformers' TrainingArguments with a precision that fits the device, early stopping, folds and a search.
 
     Differs from TrainingArguments in these defaults: output_dir, eval_strategy and save_strategy 'epoch',
-    load_best_model_at_end, save_total_limit 2, warmup_steps 0.1 (a share), logging_steps 10.
+    load_best_model_at_end, save_total_limit 2, warmup_steps 0.1 (a share), logging_steps 10, hub_strategy 'end'.
     """
 
     _argument_group_name = "training (transformers' TrainingArguments and ours)"
@@ -147,6 +147,12 @@ class RecipeTrainingArguments(TrainingArguments):
     keep_checkpoints: bool = field(
         default=False, metadata={"help": "keep the checkpoints of a finished run (they are for resuming)"}
     )
+    hub_strategy: str = field(
+        default="end", metadata={"help": "end, or every_save: weights of each checkpoint go to the branch training meanwhile"}
+    )
+    verify_push: bool = field(
+        default=False, metadata={"help": "load what was pushed in a fresh process and fail if it predicts otherwise"}
+    )
 
     def __post_init__(self):
         if self.precision not in ("auto", "bf16", "fp16", "fp32"):
@@ -170,11 +176,13 @@ class RecipeTrainingArguments(TrainingArguments):
         self.bf16, self.fp16 = self.precision == "bf16", self.precision == "fp16"
         if self.use_cpu and self.ddp_backend is None and int(os.environ.get("WORLD_SIZE", 1)) > 1:
             self.ddp_backend = "gloo"
-        if self.push_to_hub:
+        if self.hub_strategy not in ("end", "every_save"):
             raise ConfigurationError(
-                "--push_to_hub: train first, then publish the finished folder with "
-                f"hf upload user/name {self.output_dir} . --exclude 'checkpoint-*' 'predictions.csv' 'options.yaml'"
+                f"--hub_strategy is {self.hub_strategy!r}; expected end or every_save. Whole checkpoints are not published: "
+                "the states of optimizer and scheduler are pickles."
             )
+        if self.verify_push and not self.push_to_hub:
+            raise ConfigurationError("--verify_push looks at what --push_to_hub published: give both.")
         below_a_file = next((p for p in Path(self.output_dir).absolute().parents if p.exists() and not p.is_dir()), None)
         if below_a_file or Path(self.output_dir).is_file():
             raise ConfigurationError(

@@ -17,7 +17,7 @@ from datasets import Dataset
 from peft import PeftModel
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback, TrainerState
+from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback, TrainerState
 from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 
 from .adapters import merge
@@ -25,11 +25,12 @@ from .arguments import RecipeTrainingArguments
 from .artifact import new_artifact
 from .batching import LengthBatchSampler
 from .parser import ConfigurationError
+from .publishing import PublishingTrainer
 
 NEW_MODULES = ("classifier", "score.", "pooler")
 
 
-class EduTrainer(Trainer, ABC):
+class EduTrainer(PublishingTrainer, ABC):
     """A Trainer whose update does not depend on how a batch is cut, and whose evaluation keeps the order of the rows.
 
     A subclass gives the loss as a sum and a count (`loss_terms`, `count_items`); division happens here, once for all

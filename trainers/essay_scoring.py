@@ -302,7 +302,8 @@ class EssayTrainer(EduTrainer):
             {
                 **facts, **{k: metrics.get(k) for k in studies}, **asdict(settings), "cost": cost, "results": results,
                 "name": output.absolute().name,
-                "task": "essay_scoring", "pipeline_tag": "text-classification", "repo": output.absolute().name,
+                "task": "essay_scoring", "pipeline_tag": "text-classification",
+                "repo": self.hub_model_id or output.absolute().name,
                 "base_model": self.checkpoint.title(), "license": self.checkpoint.licence, "version": edu_recipes_version(),
                 "dataset_type": facts["dataset_name"].split(" ")[0], "adapter": is_adapter(output),
                 "level": LEVEL, "fictional": "fictional" in facts["dataset_name"], "prompt_ids": settings.prompt_ids,
@@ -317,6 +318,11 @@ class EssayTrainer(EduTrainer):
         tables += [report.graded_table(facts["learning_curve"])] if "learning_curve" in facts else []
         print("", *map(report.as_text, tables), report.verdict(results), f"Saved in {self.args.output_dir}", sep="\n\n")
         return metrics
+
+    def publish(self) -> None:
+        """`publish_run` with the test essays."""
+        test = self.splits["test"]
+        self.publish_run(load, "essay_scoring", {"texts": test["text"][:], "prompt_ids": test["prompt_id"][:]})
 
 
 def fold_calibration(model: nn.Module, settings: EssaySettings) -> None:
@@ -507,14 +513,16 @@ def load(name: str | Path, revision: str = "main", trust_remote_code: bool = Fal
         ) from error
     tokenizer = load_tokenizer(checkpoint, trust_remote_code)
     args = ModelArguments(trust_remote_code=trust_remote_code)
-    adapter = checkpoint.file("adapter_config.json")
-    if adapter is None:
+    if checkpoint.file("adapter_config.json") is None:
         model = load_trained_classifier(checkpoint, trust_remote_code)
     else:
         base = find_checkpoint(artifact.base_model["name"], artifact.base_model["revision"])
         if artifact.base_model["sha256"] not in (None, base.sha256()):
             raise ConfigurationError(f"the adapter was trained on other weights than {base.name} has here (sha256 differs).")
-        model = load_merged(load_classifier(base, settings.num_labels(), args, tokenizer), adapter.parent)
+        weights = checkpoint.file("adapter_model.safetensors")
+        if weights is None:
+            raise ConfigurationError(f"{checkpoint.name} has no adapter_model.safetensors.")
+        model = load_merged(load_classifier(base, settings.num_labels(), args, tokenizer), weights.parent)
     arrays, facts = checkpoint.file(ARRAYS), checkpoint.file(FACTS)
     hybrid = Hybrid.load(arrays, facts) if arrays and facts else None
     device = "cuda" if torch.cuda.is_available() else "cpu"

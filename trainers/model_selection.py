@@ -45,7 +45,7 @@ def score_each(
         folder = Path(args.output_dir) / name
         file = folder / "metrics.json"
         if not file.is_file():
-            inner = _changed(args, output_dir=str(folder), resume_from_checkpoint="auto")
+            inner = _changed(args, output_dir=str(folder), resume_from_checkpoint="auto", push_to_hub=False)
             updates = inner.num_train_epochs * len(splits["train"]) / inner.train_batch_size
             if updates < LEAST_UPDATES:  # so that few rows are not read too seldom to learn at all
                 inner.num_train_epochs = float(np.ceil(LEAST_UPDATES * inner.train_batch_size / len(splits["train"])))
@@ -180,7 +180,7 @@ def search_hyperparameters(
         trial = study.ask(distributions)
         options = dict(trial.params)
         name = options.pop("model_name_or_path", model_args.model_name_or_path)
-        inner = _changed(args, output_dir=str(folder / "trial"), resume_from_checkpoint="false", **options)
+        inner = _changed(args, output_dir=str(folder / "trial"), resume_from_checkpoint="false", push_to_hub=False, **options)
         trainer = make_trainer(splits, inner, name)
         trainer.fit()
         value = trainer.state.best_metric * (1 if inner.greater_is_better else -1)
