@@ -1,6 +1,7 @@
 """Tiny models built from a config, the recipes as modules, and the marker for real data."""
 
 import importlib.util
+import json
 import os
 import re
 import sys
@@ -73,6 +74,17 @@ def tiny_model(tmp_path_factory, sample) -> str:
     )  # fmt: skip
     BertModel(config).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory, essay_scoring, tiny_model) -> Path:
+    """What the essay recipe leaves behind."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    metrics = essay_scoring.main(
+        ["--model_name_or_path", tiny_model, "--output_dir", str(out), "--num_train_epochs", "2", "--disable_tqdm", "true"]
+    )
+    assert metrics == json.loads((out / "metrics.json").read_text())
+    return out
 
 
 def pytest_collection_modifyitems(items):

@@ -1,6 +1,7 @@
 """What each recipe must do, whatever its task; a new recipe joins by its name."""
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, load_recipe
+from loopback_hub import card_errors
 
 from trainers.base import use_all_cores
 from trainers.parser import RecipeParser
@@ -41,7 +43,7 @@ def test_every_configuration_parses_and_says_how_to_launch_it(path, tmp_path):
 
 def test_every_recipe_has_a_configuration_a_trainer_and_tests():
     for path in (ROOT / "recipes").glob("*.py"):
-        if path.stem != "predict":
+        if path.stem not in ("predict", "publish"):
             assert path.stem in RECIPES and any(c.parent.name == path.stem for c in CONFIGS)
             assert (ROOT / "trainers" / path.name).is_file() and (ROOT / "tests" / f"test_{path.name}").is_file()
 
@@ -53,6 +55,25 @@ def test_a_recipe_reads_like_a_page(name):
     assert 120 <= len(source.splitlines()) <= 200
     assert source.count("accelerate launch") >= 3 and "essay_id,prompt_id" in ast.get_docstring(tree)
     assert not re.search(r"^from recipes|^import recipes", source, re.M)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_card_is_valid_and_tells_what_a_user_asks(name, request):
+    folder = request.getfixturevalue({"essay_scoring": "finished_run"}[name])
+    card, metrics = (folder / "README.md").read_text(), json.loads((folder / "metrics.json").read_text())
+    header = yaml.safe_load(card.split("---")[1])
+    assert not card_errors(card) and "More information needed" not in card
+    assert header["license"] and header["pipeline_tag"] and header["library_name"] in ("transformers", "peft")
+    index = {m["name"]: m["value"] for r in header["model-index"][0]["results"] for m in r["metrics"]}
+    for metric, value in metrics["test"].items():
+        if metric != "prompts":
+            assert index[metric] == pytest.approx(value, abs=1e-4), "Trainer's own card would drop it"
+    asked = ("Results on the test split", "How it was measured", "How to use it", "Intended use and limits", "Reproduce")
+    assert all(f"## {title}" in card for title in asked)
+    assert all(f"| {baseline} |" in card for baseline in metrics["baselines"]) and "licence:" in card and "95% interval" in card
+    figures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", card)
+    assert figures and all((folder / figure).is_file() for figure in figures)
+    assert re.search(r"python recipes/\w+\.py", card) and re.search(r"transformers \d+\.\d+\.\d+", card)
 
 
 def imports(path: Path) -> set[str]:
