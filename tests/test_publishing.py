@@ -16,6 +16,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from loopback_hub import LoopbackHub, card_errors
+from safetensors.torch import load_file, save_file
 
 from trainers.essay_scoring import load
 
@@ -194,6 +195,8 @@ def test_a_push_that_fails_leaves_the_model_on_disk_and_a_rerun_completes_it(
 ):
     name, folder = f"teacher/fault-{FAULTS.index((method, path, kind, mode, message))}", tmp_path / "scorer"
     shutil.copytree(finished_run, folder)
+    weights = folder / "model.safetensors"  # other bytes than any before, or the Hub would have them already
+    save_file(load_file(weights), weights, metadata={"format": "pt", "fault": name})
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     hub.fail(method, path, kind)
     printed = machine(mode).publish(folder, name, code=2)
