@@ -314,6 +314,10 @@ class _Handler(BaseHTTPRequestHandler):
             raise Rejected(404, f"Invalid rev id: {revision}", "RevisionNotFound")
         return found
 
+    def auth_check(self, kind: str, rid: str, write: str | None) -> None:
+        self.writable(kind, rid) if write else self.repo(kind, rid)
+        self.answer({})
+
     # ---- repositories -------------------------------------------------------------------------------------------------
 
     def create(self) -> None:
@@ -553,6 +557,7 @@ ROUTES: list[tuple[str, str, Callable]] = [
     ("POST", rf"{API}/paths-info/(?P<revision>[^/]+)", _Handler.paths_info),
     ("GET", rf"{API}/xet-(?P<right>read|write)-token/(?P<revision>[^/]+)", _Handler.xet_token),
     ("GET", rf"{API}/tree/(?P<revision>[^/]+)(?:/(?P<path>.+))?", _Handler.tree),
+    ("GET", rf"{API}/auth-check(?P<write>/write)?", _Handler.auth_check),
     ("GET", rf"{API}/refs", _Handler.refs),
     ("GET", rf"{API}/commits/(?P<revision>[^/]+)", _Handler.commits),
     ("GET", rf"{API}(?:/revision/(?P<revision>[^/]+))?", _Handler.info),

@@ -42,14 +42,15 @@ class Machine:
             "HF_ENDPOINT": self.hub.endpoint, "HF_HOME": str(self.home), "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_XET_XORB_COMPRESSION_POLICY": "none", "HF_UPDATE_DOWNLOAD_COUNTS": "0",
             "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "2", "HF_XET_CLIENT_RETRY_BASE_DELAY": "100ms", "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
         }  # fmt: skip
         env |= {"HF_HUB_DISABLE_XET": "1"} if self.mode == "lfs" else {}
         env |= {"HF_TOKEN": self.token} if self.token else {}
         command = [sys.executable, *map(str, words)]
-        done = subprocess.run(command, env=env | self.more, cwd=self.home, capture_output=True, text=True, timeout=300)
-        printed = done.stdout + done.stderr
-        assert done.returncode == code, printed[-4000:]
-        return printed
+        both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}  # in the order in which a user sees them
+        done = subprocess.run(command, env=env | self.more, cwd=self.home, **both, text=True, timeout=300)
+        assert done.returncode == code, done.stdout[-4000:]
+        return done.stdout
 
     def told(self, *words: str) -> dict:
         """The json object that a program prints."""

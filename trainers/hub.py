@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
+from huggingface_hub.errors import HfHubHTTPError
 
 from .artifact import FILE_NAME
 from .parser import ConfigurationError
@@ -73,7 +74,14 @@ def check_access(name: str, token: str | None = None, private: bool | None = Non
     try:
         if constants.HF_HUB_OFFLINE:
             raise ConnectionError("HF_HUB_OFFLINE is set")
-        return HfApi(token=token).create_repo(name, private=private, exist_ok=True).repo_id
+        api = HfApi(token=token)
+        name = api.create_repo(name, private=private, exist_ok=True).repo_id
+        try:  # a repository that is there already may be somebody else's
+            api.auth_check(name, write=True)
+        except HfHubHTTPError as error:
+            if error.response.status_code in (401, 403):  # a Hub that does not know this question says something else
+                raise
+        return name
     except Exception as error:  # the client raises HfHubHTTPError, OSError, RuntimeError, ConnectionError, ValueError
         raise PublishingError(what_went_wrong(error)) from error
 
