@@ -5,15 +5,17 @@
 It uploads the model, its tokenizer, calibration, metrics, figures and card; never predictions.csv, options.yaml or anything
 else that knows the training data. A recipe run with --push_to_hub does the same at its end; this command finishes what a bad
 network stopped, and sends only what the Hub does not have yet. The token is that of `hf auth login`, or HF_TOKEN.
---verify_push then loads the model in a fresh process with an empty cache, lets it predict some texts of our own, and fails if
+--verify_push then loads the model in a fresh process with an empty cache, lets it predict some inputs of our own, and fails if
 it predicts otherwise than the folder here.
 """
 
+import importlib
+import json
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from trainers.essay_scoring import load
-from trainers.gaming import gaming_texts
+from trainers.artifact import FILE_NAME
 from trainers.hub import compare_predictions, predict_as_a_stranger, publish
 from trainers.parser import RecipeParser, run
 
@@ -38,12 +40,12 @@ def main(argv: list[str] | None = None) -> str:
     commit = publish(args.model, args.hub_model_id, args.hub_token, args.hub_private_repo or None)
     logging.info("published: %s", commit.commit_url)
     if args.verify_push:
-        scorer, texts = load(args.model), gaming_texts()["off_topic"]
-        prompts = scorer.settings.prompt_ids
-        inputs = {"texts": texts * len(prompts), "prompt_ids": [p for p in prompts for _ in texts]}
-        name = commit.repo_url.repo_id
-        published = predict_as_a_stranger(name, commit.oid, "essay_scoring", inputs, args.hub_token)
-        compare_predictions(scorer.predict_columns(**inputs), published, name)
+        task = json.loads((Path(args.model) / FILE_NAME).read_text(encoding="utf-8"))["task"]
+        module = importlib.import_module(f"trainers.{task}")  # brings torch, which publishing itself does not need
+        model, name = module.load(args.model), commit.repo_url.repo_id
+        inputs = module.probe(model)
+        published = predict_as_a_stranger(name, commit.oid, task, inputs, args.hub_token)
+        compare_predictions(model.predict_columns(**inputs), published, name)
         logging.info("verified: %s predicts as the folder here, in a fresh process", name)
     return commit.commit_url
 

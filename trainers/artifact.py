@@ -6,9 +6,12 @@ import json
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .checkpoints import Checkpoint
 from .parser import ConfigurationError
+
+if TYPE_CHECKING:  # a model is published without torch
+    from .checkpoints import Checkpoint
 
 FILE_NAME = "edu_recipes.json"
 

@@ -33,7 +33,7 @@ from .essay_evaluation import (
 )  # fmt: skip
 from .essay_settings import ANY, EssayCollator, EssaySettings, encode
 from .explanation import Explanation, explain
-from .gaming import gaming_report
+from .gaming import gaming_report, gaming_texts
 from .hybrid import ARRAYS, FACTS, LEVEL, Hybrid, Reading
 from .parser import ConfigurationError
 from .precision import device_name
@@ -527,3 +527,9 @@ def load(name: str | Path, revision: str = "main", trust_remote_code: bool = Fal
     hybrid = Hybrid.load(arrays, facts) if arrays and facts else None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return EssayScorer(model.float().eval().to(device), tokenizer, settings, hybrid)
+
+
+def probe(scorer: EssayScorer) -> dict[str, list[str]]:
+    """Texts of our own for each prompt, on which a published model is compared with the one here."""
+    texts, prompts = gaming_texts()["off_topic"], scorer.settings.prompt_ids
+    return {"texts": texts * len(prompts), "prompt_ids": [p for p in prompts for _ in texts]}
