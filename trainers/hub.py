@@ -24,6 +24,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from .artifact import FILE_NAME
 from .parser import ConfigurationError
 
+logger = logging.getLogger(__name__)
 logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request would drown the rest
 
 TRAINING_BRANCH = "training"
@@ -209,6 +210,25 @@ def predict_as_a_stranger(
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
         raise PublishingError(f"--verify_push: {name} cannot be loaded from the Hub: {last[0][:300]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def verify(commit: CommitInfo, model: Any, task: str, inputs: dict[str, Sequence], token: str | None = None) -> None:
+    """Whether what was published predicts as `model` does; see `predict_as_a_stranger` and `compare_predictions`.
+
+    Args:
+        commit: See `publish`.
+        model: What the task's `load` gives for the folder here.
+        task: The recipe's name.
+        inputs: What `model.predict_columns` takes.
+        token: For a private repository.
+
+    Raises:
+        PublishingError: The model cannot be loaded from the Hub, or predicts otherwise.
+    """
+    name = commit.repo_url.repo_id
+    published = predict_as_a_stranger(name, commit.oid, task, inputs, token)
+    compare_predictions(model.predict_columns(**inputs), published, name)
+    logger.info("verified: %s predicts as the model here, in a fresh process", name)
 
 
 def compare_predictions(local: dict[str, Sequence], published: dict[str, Sequence], name: str) -> None:

@@ -14,11 +14,10 @@ from transformers import Trainer
 from .hub import (
     PublishingError,
     check_access,
-    compare_predictions,
     how_to_finish,
-    predict_as_a_stranger,
     publish,
     push_checkpoint,
+    verify,
     what_went_wrong,
 )
 
@@ -96,8 +95,5 @@ class PublishingTrainer(Trainer):
             commit = self.push_to_hub()
             logger.info("published: %s", commit.commit_url)
             if self.args.verify_push:
-                name = commit.repo_url.repo_id
-                published = predict_as_a_stranger(name, commit.oid, task, inputs, self.args.hub_token)
-                compare_predictions(load(self.args.output_dir).predict_columns(**inputs), published, name)
-                logger.info("verified: %s predicts as the model here, in a fresh process", name)
+                verify(commit, load(self.args.output_dir), task, inputs, self.args.hub_token)
         self.accelerator.wait_for_everyone()
