@@ -41,23 +41,11 @@ def surface_features(texts: Sequence[str]) -> np.ndarray:
         n = max(len(words), 1)
         lengths = np.array([len(w) for w in words] or [0])
         sentences = max(len(re.findall(r"[.!?]+(?:\s|$)", text)), 1)
-        rows.append(
-            [
-                len(words),
-                len(text),
-                n**0.5,
-                n**0.25,
-                lengths.mean(),
-                lengths.std(),
-                np.mean(lengths > 6),
-                len(set(words)) / n,
-                len(set(words)),
-                sentences,
-                n / sentences,
-                text.count(",") / n,
-                len(re.findall(r"[^\w\s,.]", text)) / n,
-            ]  # fmt: skip
-        )
+        rows.append([
+            len(words), len(text), n**0.5, n**0.25, lengths.mean(), lengths.std(), np.mean(lengths > 6),
+            len(set(words)) / n, len(set(words)), sentences, n / sentences, text.count(",") / n,
+            len(re.findall(r"[^\w\s,.]", text)) / n,
+        ])  # fmt: skip
     return np.array(rows, float).reshape(len(rows), len(SURFACE))
 
 
