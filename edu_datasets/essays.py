@@ -15,7 +15,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from .errors import DataError
-from .files import Table, closest, decode, read_bytes, read_table
+from .files import Table, as_text, closest, decode, read_bytes, read_table
 from .schema import ESSAYS
 from .splits import connected_groups, find_leaks, k_folds, split_by_group, text_keys
 
@@ -266,7 +266,7 @@ def load_essays(
     if validation_file or test_file:
         raise DataError("a validation or test file needs a training file.", fix="Name it with --train_file.")
     if "/" in dataset_name:
-        tables = _read_hub(dataset_name, revision)
+        tables = read_hub(dataset_name, revision)
         return _assemble(tables, columns, dataset_name, task, split_by, seed, options)
     if dataset_name == "sample_school":
         return _load_sample_school(seed, options)
@@ -305,8 +305,8 @@ def read_essays(
 def read_prompts(path: str | Path) -> tuple[dict[str, str], dict[str, tuple[float, float]]]:
     """prompt_id -> the task's text, and prompt_id -> (lowest, highest) score where the file states them."""
     table = read_table(path)
-    ids = [_as_text(v) for v in table.column("prompt_id", "a header 'prompt_id' in the prompts file:")]
-    texts = dict(zip(ids, map(_as_text, table.columns.get("prompt", [""] * len(ids))), strict=True))
+    ids = [as_text(v) for v in table.column("prompt_id", "a header 'prompt_id' in the prompts file:")]
+    texts = dict(zip(ids, map(as_text, table.columns.get("prompt", [""] * len(ids))), strict=True))
     ranges = {}
     if len(one := {"score_min", "score_max"} & set(table.columns)) == 1:
         raise DataError(f"there is '{one.pop()}' alone.", file=path, row=1, expected="score_min and score_max, or neither")
@@ -374,7 +374,7 @@ def _read_rows(table: Table, columns: EssayColumns, *, need_scores: bool, skip: 
     for i, row in enumerate(table.rows):
         try:
             text = _check_text(table, columns.text, texts[i], i, may_be_empty=not need_scores)
-            essay_id, prompt = _as_text(ids[i]), _as_text(prompts[i])
+            essay_id, prompt = as_text(ids[i]), as_text(prompts[i])
             if not prompt:
                 raise DataError("the prompt is missing.", file=path, row=row, column=columns.prompt)
             if len(prompt) > MAX_PROMPT_CHARACTERS:
@@ -401,8 +401,8 @@ def _read_rows(table: Table, columns: EssayColumns, *, need_scores: bool, skip: 
             continue
         first_row[essay_id] = row
         rows.append(row)
-        subgroups = [_as_text(table.columns[c][i]) for c in columns.subgroups]
-        values = (essay_id, _as_text(learners[i]), _as_text(unit[i]), prompt, text, scores, *raters, subgroups)
+        subgroups = [as_text(table.columns[c][i]) for c in columns.subgroups]
+        values = (essay_id, as_text(learners[i]), as_text(unit[i]), prompt, text, scores, *raters, subgroups)
         for name, value in zip(records, values, strict=True):
             records[name].append(value)
     if problems and not skip:
@@ -420,7 +420,7 @@ def _read_rows(table: Table, columns: EssayColumns, *, need_scores: bool, skip: 
 
 
 def _check_text(table: Table, column: str, value: object, i: int, may_be_empty: bool) -> str:
-    text = _as_text(value)
+    text = as_text(value)
     if not text and not may_be_empty:
         raise DataError("the essay is empty.", file=table.path, row=table.rows[i], column=column, expected="a text")
     if len(text) > MAX_CHARACTERS:
@@ -435,15 +435,6 @@ def _check_text(table: Table, column: str, value: object, i: int, may_be_empty: 
     if "\x00" in text:
         raise DataError("the essay holds a zero byte.", file=table.path, row=table.rows[i], column=column)
     return text
-
-
-def _as_text(value: object) -> str:
-    """A cell as text without outer white space; 3.0 as '3', null as ''."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return "" if math.isnan(value) else str(int(value)) if value.is_integer() else repr(value)
-    return str(value).strip()
 
 
 def _shown(value: object) -> object:
@@ -704,7 +695,7 @@ def _load_asap(folder: Path, fold: int, options: dict) -> EssayDataset:
     )  # fmt: skip
     part = _read_rows(table, columns, need_scores=True, skip=options["skip"])
     row_of = {essay_id: i for i, essay_id in enumerate(part.dataset["essay_id"])}
-    rejected_ids = {_as_text(table.columns["essay_id"][table.rows.index(row)]) for _, row, _ in part.rejected}
+    rejected_ids = {as_text(table.columns["essay_id"][table.rows.index(row)]) for _, row, _ in part.rejected}
     splits, seen = {}, {}
     for split, file_name in (("train", "train_ids.txt"), ("validation", "dev_ids.txt"), ("test", "test_ids.txt")):
         ids_path = folder / "folds" / f"fold_{fold}" / file_name
@@ -744,8 +735,8 @@ def _load_asap2(folder: Path, split_by: str | None, seed: int, options: dict) ->
     table = _read_first(folder, ["ASAP2_train_sourcetexts.csv", "ASAP2.csv", "train.csv"])
     subgroups = [c for c in ASAP2_SUBGROUPS if c in table.columns]
     columns = EssayColumns(text="full_text", prompt="prompt_name", essay_id="essay_id", subgroups=subgroups)
-    ranges = {_as_text(p): (1.0, 6.0) for p in table.column("prompt_name", "--prompt_column")}
-    task = dict(zip(map(_as_text, table.columns["prompt_name"]), table.columns.get("assignment", []), strict=False))
+    ranges = {as_text(p): (1.0, 6.0) for p in table.column("prompt_name", "--prompt_column")}
+    task = dict(zip(map(as_text, table.columns["prompt_name"]), table.columns.get("assignment", []), strict=False))
     return _assemble({"train": table}, columns, "asap2", (task, ranges), split_by, seed, options, licence="cc-by-nc-sa-4.0")
 
 
@@ -776,7 +767,7 @@ def _read_first(folder: Path, names: Sequence[str]) -> Table:
     raise DataError(f"there is none of {', '.join(names)} in {folder}.", fix="Download the data set into this folder.")
 
 
-def _read_hub(name: str, revision: str | None) -> dict[str, Table]:
+def read_hub(name: str, revision: str | None) -> dict[str, Table]:
     """A Hub data set's splits as tables; row 1 is the first record."""
     from datasets import load_dataset
 

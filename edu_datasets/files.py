@@ -12,6 +12,7 @@ import gzip
 import io
 import json
 import logging
+import math
 import re
 import zlib
 from collections.abc import Iterable, Sequence
@@ -86,6 +87,13 @@ def closest(name: str, names: Iterable[str]) -> str | None:
     return by_lower[found[0]] if found else None
 
 
+def as_text(value: object) -> str:
+    """A cell as text without outer white space; 3.0 as '3', null as ''."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else str(int(value)) if value.is_integer() else repr(float(value))
+    return "" if value is None else str(value).strip()
+
+
 def read_table(path: str | Path, encoding: str | None = None, separator: str | None = None) -> Table:
     """Read a table.
 
@@ -151,7 +159,7 @@ def decode(data: bytes, path: Path, encoding: str | None = None) -> str:
             line = data[: getattr(error, "start", 0)].count(b"\n") + 1
             raise DataError(
                 f"line {line} of the file is not in the encoding {encoding}.", file=path, row=line,
-                fix="Leave --encoding out to detect it.",
+                fix="Leave --file_encoding out to detect it.",
             ) from error  # fmt: skip
     lines, other = [], 0
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
@@ -167,7 +175,7 @@ def decode(data: bytes, path: Path, encoding: str | None = None) -> str:
                     file=path,
                     row=number,
                     found=byte,
-                    fix="State the file's encoding with --encoding, or save it as UTF-8.",
+                    fix="State the file's encoding with --file_encoding, or save it as UTF-8.",
                 ) from error
             other += 1
     logger.warning("%s: %d of %d lines are not UTF-8 and were read as Windows-1252", path.name, other, len(lines))

@@ -80,12 +80,12 @@ def split_by_group(dataset: Dataset, groups: Sequence[int], strata: Sequence[str
 
 
 def halve_validation(splits: DatasetDict, seed: int) -> DatasetDict:
-    """Give half of the validation split to calibration, no group and no text cut, prompts balanced.
+    """Give half of the validation split to calibration, no group and no text cut, prompts or classes balanced.
 
     What chose a checkpoint has seen the scores it was chosen on: calibration and intervals need rows of their own.
 
     Args:
-        splits: Splits with the columns of `schema.ESSAYS`; the others are passed on.
+        splits: Splits with a column group_id; text, and prompt_id or target, are heeded where they are there.
         seed: Seed of the cut.
 
     Returns:
@@ -93,11 +93,13 @@ def halve_validation(splits: DatasetDict, seed: int) -> DatasetDict:
         cut, and serves as both.
     """
     rows = splits["validation"]
-    groups = connected_groups(rows["group_id"], text_keys(rows["text"]))
+    texts = [text_keys(rows["text"])] if "text" in rows.column_names else []
+    strata = next((rows[c] for c in ("prompt_id", "target") if c in rows.column_names), [""] * len(rows))
+    groups = connected_groups(rows["group_id"], *texts)
     if len(set(groups)) < 2:
         logger.warning("validation cannot be halved: the same rows choose the checkpoint and calibrate")
         return DatasetDict({**splits, "calibration": rows})
-    calibration, validation = k_folds(groups, rows["prompt_id"], k=2, seed=seed)
+    calibration, validation = k_folds(groups, strata, k=2, seed=seed)
     return DatasetDict({**splits, "validation": rows.select(validation), "calibration": rows.select(calibration)})
 
 

@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> dict:
         train_file=data_args.train_file, validation_file=data_args.validation_file, test_file=data_args.test_file,
         columns=columns, prompts_file=args.prompts_file, prompt_ids=args.prompt_ids, score_range=args.score_range,
         score_step=args.score_step, split_by=data_args.split_by, fold=data_args.fold, seed=data_args.split_seed,
-        encoding=data_args.encoding, separator=data_args.separator, skip_bad_rows=data_args.skip_bad_rows,
+        encoding=data_args.file_encoding, separator=data_args.separator, skip_bad_rows=data_args.skip_bad_rows,
         max_train_samples=data_args.max_train_samples, max_eval_samples=data_args.max_eval_samples,
     )  # fmt: skip
     logging.info("%s", data.summary())

@@ -260,13 +260,13 @@ def missing_test_file(folder, model):
     return train_on(folder, essays(), "--test_file", str(folder / "tset.csv"))
 
 
-@case("essays.csv", "row 8", "not in the encoding utf-8", "--encoding")
+@case("essays.csv", "row 8", "not in the encoding utf-8", "--file_encoding")
 def wrong_stated_encoding(folder, model):
     content = lines(8, f"{TEXT_CANARY} café,1").encode("cp1252")
-    return ["--train_file", as_bytes(folder / "essays.csv", content), "--encoding", "utf-8"]
+    return ["--train_file", as_bytes(folder / "essays.csv", content), "--file_encoding", "utf-8"]
 
 
-@case("essays.csv", "row 8", "byte 0x8D", "--encoding")
+@case("essays.csv", "row 8", "byte 0x8D", "--file_encoding")
 def byte_that_is_no_text(folder, model):
     return ["--train_file", as_bytes(folder / "essays.csv", lines(8, f"{TEXT_CANARY} @,1").encode().replace(b"@", b"\x8d"))]
 

@@ -340,7 +340,7 @@ def test_folds_are_averaged_in_one_table(finished_run, tmp_path, capsys):
     table = folds.main(["--metrics_files", str(tmp_path / "a.json"), str(tmp_path / "b.json")])
     kappa = first["test"]["quadratic_weighted_kappa"]
     assert table["hybrid"]["mean"] == pytest.approx(kappa + 0.01) and table["hybrid"]["folds"] == [kappa, kappa + 0.02]
-    low, high = first["kappa_intervals"]["model alone"]["behind"]
+    low, high = first["intervals"]["model alone"]["behind"]
     assert table["model alone"]["behind"][1] - table["model alone"]["behind"][0] == pytest.approx((high - low) / 2**0.5)
     printed = capsys.readouterr().out
     assert "| prompt | coverage |" in printed and "| doubled |" in printed and "2 of 2" in printed

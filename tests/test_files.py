@@ -139,7 +139,7 @@ def test_an_encoding_that_does_not_exist_is_refused(tmp_path):
 
 def test_a_byte_that_is_in_no_encoding_is_named_with_its_row(tmp_path):
     message = refusal(write(tmp_path / "essays.csv", b"text,score\nplain,1\nbro\x81ken,2\n"))
-    assert "essays.csv, row 3" in message and "0x81" in message and "--encoding" in message
+    assert "essays.csv, row 3" in message and "0x81" in message and "--file_encoding" in message
 
 
 # ---- rows -------------------------------------------------------------------------------------------------------------

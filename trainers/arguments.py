@@ -34,7 +34,7 @@ class DataArguments:
     )
     validation_file: str | None = field(default=None, metadata={"help": "cut from the training file where not given"})
     test_file: str | None = field(default=None, metadata={"help": "cut from the training file where not given"})
-    encoding: str | None = field(default=None, metadata={"help": "encoding of your files; found out where not given"})
+    file_encoding: str | None = field(default=None, metadata={"help": "encoding of your files; found out where not given"})
     separator: str | None = field(default=None, metadata={"help": "separator of your csv; found out where not given"})
     skip_bad_rows: bool = field(
         default=False, metadata={"help": "leave rows that cannot be used out and list them, instead of stopping"}

@@ -23,7 +23,7 @@ class Artifact:
     Attributes:
         task: The recipe.
         settings: The task's own: template, length, ranges, calibration.
-        base_model: Name, revision and sha256 of the checkpoint the training started from.
+        base_model: Name, revision and sha256 of the checkpoint the training started from; empty where there was none.
         version: Of edu-recipes.
         license: Of the base checkpoint, where known.
     """
@@ -39,14 +39,16 @@ class Artifact:
         (Path(folder) / FILE_NAME).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def new_artifact(task: str, settings: dict, base: Checkpoint) -> Artifact:
-    """An artifact of this version of edu-recipes."""
+def new_artifact(task: str, settings: dict, base: Checkpoint | None) -> Artifact:
+    """An artifact of this version of edu-recipes; `base` is None for a model that was trained from scratch."""
+    if base is None:
+        return Artifact(task, settings, {}, edu_recipes_version(), "apache-2.0")
     base_model = {"name": base.name, "revision": base.revision, "sha256": base.sha256(), "quantization": None}
     return Artifact(task, settings, base_model, edu_recipes_version(), base.licence)
 
 
-def load_artifact(checkpoint: Checkpoint, task: str) -> Artifact:
-    """Read edu_recipes.json of a trained model.
+def load_artifact(checkpoint: Checkpoint, task: str | None = None) -> Artifact:
+    """Read edu_recipes.json of a trained model; of any task where none is named.
 
     Raises:
         ConfigurationError: The model has none, or is another task's.
@@ -60,7 +62,7 @@ def load_artifact(checkpoint: Checkpoint, task: str) -> Artifact:
         artifact = Artifact(**json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, TypeError) as error:
         raise ConfigurationError(f"{path.name} of {checkpoint.name} is damaged: {error}") from error
-    if artifact.task != task:
+    if task is not None and artifact.task != task:
         raise ConfigurationError(f"{checkpoint.name} was trained for {artifact.task}, not for {task}.")
     return artifact
 

@@ -20,11 +20,13 @@ from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback, TrainerState
 from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 
-from .adapters import merge
+from . import report
+from .adapters import is_adapter, merge
 from .arguments import RecipeTrainingArguments
-from .artifact import new_artifact
+from .artifact import edu_recipes_version, new_artifact
 from .batching import LengthBatchSampler
 from .parser import ConfigurationError
+from .precision import device_name
 from .publishing import PublishingTrainer
 
 NEW_MODULES = ("classifier", "score.", "pooler")
@@ -243,8 +245,52 @@ class EduTrainer(PublishingTrainer, ABC):
             batch = self._prepare_inputs(self.data_collator(rows))
             model = merge(model, {k: batch[k] for k in ("input_ids", "attention_mask")})
         model.save_pretrained(folder)
-        self.processing_class.save_pretrained(folder)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
         new_artifact(task, settings, self.checkpoint).save(folder)
+
+    def save_results(
+        self, task: str, settings: dict, metrics: dict[str, Any], predictions: dict[str, Sequence], facts: dict[str, Any],
+        merge_adapter: bool = True,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Write what every run leaves behind: the model's folder, metrics.json, options.yaml, predictions.csv, the rows that
+        were left out, the learning curve.
+
+        Args:
+            task: The recipe's name.
+            settings: The task's own, for edu_recipes.json.
+            metrics: The content of metrics.json.
+            predictions: The columns of predictions.csv, one row a test row.
+            facts: Options, cost, and what the data set says of itself; the studies that were made.
+            merge_adapter: Save an adapter merged into its base.
+
+        Returns:
+            What the card of any task needs, see `report.write_card`.
+        """
+        output, metric = Path(self.args.output_dir), self.args.metric_for_best_model.removeprefix("eval_")
+        self.save_model_folder(output, task, settings, merge_adapter)
+        report.write_json(output / "metrics.json", metrics)
+        options = facts["options"] | facts.get("search", {}).get("best", {})
+        options.pop("hp_search", None)  # what was found stands in its place
+        report.write_options(output / "options.yaml", options)
+        report.write_csv(output / "predictions.csv", predictions)
+        if facts["rejected_rows"]:
+            files, rows, reasons = zip(*facts["rejected_rows"], strict=True)
+            report.write_csv(output / "rejected_rows.csv", {"file": files, "row": rows, "reason": reasons})
+        curve = output / "figures" / "learning_curve.png"
+        report.draw_learning_curve(curve, self.state.log_history, best_step(self.state), metric)
+        adapter, base = is_adapter(output), self.checkpoint
+        return {
+            **facts, "cost": metrics["cost"], "name": output.absolute().name, "task": task, "adapter": adapter,
+            "library_name": "peft" if adapter else "transformers", "repo": self.hub_model_id or output.absolute().name,
+            "base_model": base.title() if base else "", "license": base.licence if base else "apache-2.0",
+            "version": edu_recipes_version(), "dataset_type": facts["dataset_name"].split(" ")[0],
+            "fictional": "fictional" in facts["dataset_name"], "command": report.command(f"recipes/{task}.py", options),
+        }  # fmt: skip
+
+    def whole_cost(self, cost: dict[str, float]) -> dict[str, Any]:
+        """The cost of `fit`, and what it was paid on."""
+        return {**cost, "device": device_name(), "precision": self.args.precision, "processes": self.args.world_size}
 
     def remove_checkpoints_when_done(self) -> None:
         """`remove_checkpoints`, unless `--keep_checkpoints` was given."""

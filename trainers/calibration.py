@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn.linear_model import LogisticRegression
 
 FEW = 20
 """A prompt with fewer rows takes what is fitted on the rows of all prompts."""
@@ -43,3 +44,21 @@ def variance_match(raw: np.ndarray, human: np.ndarray) -> tuple[float, float]:
 def to_scale(scores: np.ndarray, low: float, high: float, step: float) -> np.ndarray:
     """Scores rounded to the nearest that can be given, within [low, high]."""
     return np.clip(low + step * np.rint((np.asarray(scores) - low) / step), low, high)
+
+
+def platt(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept that make logits into log odds of what was observed (Platt 1999).
+
+    Args:
+        logits: Float array (rows,).
+        labels: Int array (rows,), 0 or 1.
+
+    Returns:
+        (slope, intercept); (1, 0) where only one class is there or the slope would not be positive.
+    """
+    labels = np.asarray(labels)
+    if labels.min() == labels.max():
+        return 1.0, 0.0
+    line = LogisticRegression(C=np.inf).fit(np.asarray(logits, float)[:, None], labels)
+    slope, intercept = float(line.coef_[0, 0]), float(line.intercept_[0])
+    return (slope, intercept) if slope > 0 else (1.0, 0.0)

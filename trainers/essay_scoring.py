@@ -14,11 +14,11 @@ from datasets import DatasetDict
 from torch import nn
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 
-from . import report
-from .adapters import is_adapter, load_merged
+from . import essay_report, report
+from .adapters import load_merged
 from .arguments import ModelArguments
-from .artifact import edu_recipes_version, load_artifact
-from .base import EduTrainer, best_step
+from .artifact import load_artifact
+from .base import EduTrainer
 from .baselines.essay_scoring import essay_baselines
 from .checkpoints import Checkpoint, find_checkpoint, load_classifier, load_tokenizer, load_trained_classifier, output_layer
 from .essay_evaluation import (
@@ -36,7 +36,6 @@ from .explanation import Explanation, explain
 from .gaming import gaming_report, gaming_texts
 from .hybrid import ARRAYS, FACTS, LEVEL, Hybrid, Reading
 from .parser import ConfigurationError
-from .precision import device_name
 
 METRICS = {
     "quadratic_weighted_kappa": True, "exact_agreement": True, "adjacent_agreement": True, "pearsonr": True,
@@ -168,7 +167,7 @@ class EssayTrainer(EduTrainer):
 
         Returns:
             The report: "system" ("hybrid" or "model"); "test", its results; "ablation", the model alone; "baselines";
-            "kappa_intervals", "gate", "coverage", "automation", "subgroups"; "sent_to_human", doubt -> share of the test
+            "intervals", "gate", "coverage", "automation", "subgroups"; "sent_to_human", doubt -> share of the test
             essays. And of the test rows, in rubric units: "scores", the columns of `score_columns`; "rounded" and "human",
             float arrays (rows, scores).
         """
@@ -207,7 +206,7 @@ class EssayTrainer(EduTrainer):
             "test": flat.pop(self.ours),
             "ablation": {n: flat.pop(n) for n in ("model alone",) if n in flat},
             "baselines": flat,
-            "kappa_intervals": kappa_intervals(systems, *rows, test["group_id"], settings, self.ours),
+            "intervals": kappa_intervals(systems, *rows, test["group_id"], settings, self.ours),
             "gate": gate(rounded, test, settings),
             "coverage": coverage_by_prompt(ours, radius, *rows, settings),
             "automation": automation_curve(rounded, ours, radius, reading.certainty, *rows, settings),
@@ -263,60 +262,38 @@ class EssayTrainer(EduTrainer):
         """
         output, settings, test = Path(self.args.output_dir), self.settings, self.splits["test"]
         shortened = {s: truncation_report(d) for s, d in self.splits.items()}
-        cost = {**facts["cost"], "device": device_name(), "precision": self.args.precision, "processes": self.args.world_size}
         protocol = {"dataset": facts["dataset_name"], "split": facts["split_protocol"], "rows": facts["rows"]}
         protocol |= {"shortened": shortened}
         protocol |= {"calibration": "variance matching for each prompt, on the half of validation that chose nothing"}
         protocol |= {"seed": self.args.seed, "fusion": "ridge on the other half of validation" if self.fused else "none"}
-        metrics = {**results, "cost": cost, "protocol": protocol}
-        studies = ("search", "cross_validation", "cross_prompt", "learning_curve")
-        metrics |= {k: facts[k] for k in studies if k in facts}
+        studies = {k: facts[k] for k in ("search", "cross_validation", "cross_prompt", "learning_curve") if k in facts}
+        metrics = {**results, "cost": self.whole_cost(facts["cost"]), "protocol": protocol, **studies}
         if not self.is_world_process_zero():
             return metrics
         fold_calibration(self.model, settings)
-        self.save_model_folder(output, "essay_scoring", asdict(settings), merge_adapter)
-        self.hybrid.save(output)
-        report.write_json(output / "metrics.json", metrics)
-        options = facts["options"] | facts.get("search", {}).get("best", {})
-        options.pop("hp_search", None)  # what was found stands in its place
-        report.write_options(output / "options.yaml", options)
         columns = {"essay_id": test["essay_id"], "prompt_id": test["prompt_id"], **predictions["scores"]}
         columns |= {f"human_{name}": predictions["human"][:, s] for s, name in enumerate(settings.score_names)}
-        report.write_csv(output / "predictions.csv", columns)
-        if facts["rejected_rows"]:
-            files, rows, reasons = zip(*facts["rejected_rows"], strict=True)
-            report.write_csv(output / "rejected_rows.csv", {"file": files, "row": rows, "reason": reasons})
+        facts = self.save_results("essay_scoring", asdict(settings), metrics, columns, facts, merge_adapter)
+        self.hybrid.save(output)
         figures = output / "figures"
-        report.draw_agreement(figures / "agreement.png", results)
-        report.draw_confusion(
+        essay_report.draw_agreement(figures / "agreement.png", results)
+        essay_report.draw_confusion(
             figures / "confusion.png", predictions["rounded"], predictions["human"], test["prompt_id"], settings.score_ranges,
             settings.score_step,
         )  # fmt: skip
         people = results["baselines"].get("human-human", {}).get("quadratic_weighted_kappa")
-        report.draw_automation(figures / "automation.png", results["automation"], LEVEL, people)
-        if "learning_curve" in facts:
-            report.draw_graded_essays(figures / "graded_essays.png", facts["learning_curve"], self.ours, people)
-        report.draw_learning_curve(figures / "learning_curve.png", self.state.log_history, best_step(self.state))
-        report.write_card(
-            output,
-            {
-                **facts, **{k: metrics.get(k) for k in studies}, **asdict(settings), "cost": cost, "results": results,
-                "name": output.absolute().name,
-                "task": "essay_scoring", "pipeline_tag": "text-classification",
-                "repo": self.hub_model_id or output.absolute().name,
-                "base_model": self.checkpoint.title(), "license": self.checkpoint.licence, "version": edu_recipes_version(),
-                "dataset_type": facts["dataset_name"].split(" ")[0], "adapter": is_adapter(output),
-                "level": LEVEL, "fictional": "fictional" in facts["dataset_name"], "prompt_ids": settings.prompt_ids,
-                "num_labels": settings.num_labels(), "truncated": shortened["test"]["essays_shortened"],
-                "command": report.command("recipes/essay_scoring.py", options),
-            },
-        )  # fmt: skip
+        essay_report.draw_automation(figures / "automation.png", results["automation"], LEVEL, people)
+        if "learning_curve" in studies:
+            essay_report.draw_graded_essays(figures / "graded_essays.png", studies["learning_curve"], self.ours, people)
+        own = {
+            "results": results, "level": LEVEL, "prompt_ids": settings.prompt_ids, "num_labels": settings.num_labels(),
+            "truncated": shortened["test"]["essays_shortened"],
+        }  # fmt: skip
+        essay_report.write_essay_card(output, {**facts, **asdict(settings), **own})
         self.remove_checkpoints_when_done()
-        tables = [report.results_table(results), report.gate_table(results["gate"])]
-        tables += [report.gaming_table(results["gaming"])] if results.get("gaming") else []
-        tables += [report.folds_table(facts[k], self.ours) for k in ("cross_validation", "cross_prompt") if k in facts]
-        tables += [report.graded_table(facts["learning_curve"])] if "learning_curve" in facts else []
-        print("", *map(report.as_text, tables), report.verdict(results), f"Saved in {self.args.output_dir}", sep="\n\n")
+        tables = [*essay_report.tables(results, studies).values(), report.verdict(results, essay_report.METRIC)]
+        print("", *(t if isinstance(t, str) else report.as_text(t) for t in tables if t), sep="\n\n")
+        print(f"\nSaved in {self.args.output_dir}")
         return metrics
 
     def publish(self) -> None:

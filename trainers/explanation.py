@@ -1,8 +1,8 @@
-"""What moved a score, for a teacher: each sentence is left out in turn (occlusion, Zeiler and Fergus 2014)."""
+"""What moved a prediction, for a teacher: each part is left out in turn (occlusion, Zeiler and Fergus 2014)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,3 +61,58 @@ def explain(score: Callable[[list[str]], np.ndarray], text: str, low: float, hig
         sentences=parts,
         effects=[float(v) for v in values[0] - values[1:]],
     )
+
+
+@dataclass
+class GroupEffects:
+    """What each group of features did to each prediction.
+
+    Attributes:
+        groups: Names.
+        effects: Float array (records, groups): the outcome with the group minus the outcome with it at the reference record.
+        values: Float array (records,), the outcomes themselves.
+        reference: The outcome of the reference record.
+        additivity_error: How far the effects of a record are from adding up to its distance from the reference, as a share of
+            that distance (means over records): 0 for a linear model, large where groups say things twice or work together.
+    """
+
+    groups: list[str]
+    effects: np.ndarray
+    values: np.ndarray
+    reference: float
+    additivity_error: float
+
+
+def explain_groups(
+    outcome: Callable[[list, list], np.ndarray],
+    numbers: Sequence[Sequence[float]],
+    categories: Sequence[Sequence[str]],
+    columns: tuple[Sequence[str], Sequence[str]],
+    groups: dict[str, str],
+    reference: tuple[Sequence[float], Sequence[str]],
+) -> GroupEffects:
+    """Put each group of features to a reference record in turn and see how the outcome moves.
+
+    Args:
+        outcome: Numbers and categories of records to outcomes, float array (records,); effects are in its units.
+        numbers, categories: The records.
+        columns: Names of the numbers and of the categories.
+        groups: Column -> its group.
+        reference: Numbers and categories of a usual record.
+    """
+    numbers, categories = (np.array(rows, dtype=object).reshape(len(rows), -1) for rows in (numbers, categories))
+    values = np.asarray(outcome(numbers.tolist(), categories.tolist()), float)
+    usual = float(outcome([list(reference[0])], [list(reference[1])])[0])
+    names, effects = list(dict.fromkeys(groups.values())), []
+    for name in names:
+        without = []
+        for rows, of, usually in zip((numbers, categories), columns, reference, strict=True):
+            changed = rows.copy()
+            for i, column in enumerate(of):
+                if groups[column] == name:
+                    changed[:, i] = usually[i]
+            without.append(changed.tolist())
+        effects.append(values - np.asarray(outcome(*without), float))
+    table = np.stack(effects, axis=1)
+    error = np.mean(np.abs(table.sum(axis=1) - (values - usual))) / max(np.mean(np.abs(values - usual)), 1e-9)
+    return GroupEffects(names, table, values, usual, float(error))

@@ -32,7 +32,7 @@ WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "
 PUBLISHED = (
     *WEIGHTS, "README.md", FILE_NAME, "metrics.json", "config.json", "generation_config.json", "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
-    "*.model", "chat_template.jinja", "figures/*.png",
+    "*.model", "chat_template.jinja", "knowledge_tracing.py", "record_transformer.py", "figures/*.png",
 )  # fmt: skip
 """What of a model's folder goes to the Hub. Not what was learnt from (predictions.csv and rejected_rows.csv name rows), not
 options.yaml (paths of this machine), no checkpoint, no pickle."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def score_each(
     make_trainer: Callable[..., EduTrainer],
     parts: dict[str, DatasetDict],
     args: RecipeTrainingArguments,
-    model_name: str,
+    model_name: str | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Train and score once for each part; a part that is finished is not trained again when the run is started anew.
 
@@ -35,7 +35,7 @@ def score_each(
         make_trainer: Called with splits, arguments and checkpoint.
         parts: Name -> train, validation (for early stopping and calibration) and test.
         args: The run's; each part writes to output_dir/<name>.
-        model_name: The checkpoint.
+        model_name: The checkpoint, None for a model from scratch.
 
     Returns:
         Name -> what the trainer's `score_beside_baselines` reports.
@@ -45,7 +45,7 @@ def score_each(
         folder = Path(args.output_dir) / name
         file = folder / "metrics.json"
         if not file.is_file():
-            inner = _changed(args, output_dir=str(folder), resume_from_checkpoint="auto", push_to_hub=False)
+            inner = changed(args, output_dir=str(folder), resume_from_checkpoint="auto", push_to_hub=False)
             updates = inner.num_train_epochs * len(splits["train"]) / inner.train_batch_size
             if updates < LEAST_UPDATES:  # so that few rows are not read too seldom to learn at all
                 inner.num_train_epochs = float(np.ceil(LEAST_UPDATES * inner.train_batch_size / len(splits["train"])))
@@ -66,7 +66,7 @@ def cross_validate(
     make_trainer: Callable[..., EduTrainer],
     folds: dict[str, DatasetDict],
     args: RecipeTrainingArguments,
-    model_name: str,
+    model_name: str | None = None,
 ) -> dict[str, Any]:
     """Train and score once a fold, or once for each prompt that is left out; see `score_each`.
 
@@ -107,7 +107,7 @@ def learning_curve(
         drawn: Number of rows -> as many splits as draws, all with the same test.
         args: The run's; each part writes to output_dir/learning_curve/<number>_<draw>.
         model_name: The checkpoint.
-        metric: What is drawn; the trainers report `kappa_intervals` of it.
+        metric: What is drawn; the trainers report `intervals` of it.
 
     Returns:
         For each number: "rows", and "systems": name -> {"mean": over draws, "interval": [lower, upper]}. The interval (95%)
@@ -121,7 +121,7 @@ def learning_curve(
         point: dict[str, Any] = {"rows": n, "systems": {}}
         for name in (n for n in rows[0] if all(n in r for r in rows)):
             values = np.array([r[name][metric] for r in rows])
-            spans = [r["kappa_intervals"][name]["interval"] for r in here if name in r["kappa_intervals"]]
+            spans = [r["intervals"][name]["interval"] for r in here if name in r["intervals"]]
             by_test = np.mean([((high - low) / 3.92) ** 2 for low, high in spans]) if spans else 0.0
             by_draw = values.var(ddof=1) / len(values) if len(values) > 1 else 0.0
             reach = 1.96 * float(np.sqrt(by_test + by_draw))
@@ -136,7 +136,7 @@ def search_hyperparameters(
     splits: DatasetDict,
     args: RecipeTrainingArguments,
     space: dict[str, tuple],
-    model_args: ModelArguments,
+    model_args: ModelArguments | None = None,
 ) -> dict[str, Any]:
     """Try `args.hp_search` settings and put the best into `args` and `model_args` (optuna's TPE sampler).
 
@@ -148,7 +148,7 @@ def search_hyperparameters(
         args: The run's; changed in place.
         space: Option -> ("float", low, high) on a log scale, ("int", low, high), or ("choice", value, ...). Options are
             training options or model_name_or_path.
-        model_args: Changed in place where the checkpoint is among the choices.
+        model_args: Changed in place where the checkpoint is among the choices; None for a model from scratch.
 
     Returns:
         {"best": {option: value}, "value": metric (negative where less is better), "trials": number}.
@@ -179,8 +179,8 @@ def search_hyperparameters(
     for number in range(len(done), args.hp_search):
         trial = study.ask(distributions)
         options = dict(trial.params)
-        name = options.pop("model_name_or_path", model_args.model_name_or_path)
-        inner = _changed(args, output_dir=str(folder / "trial"), resume_from_checkpoint="false", push_to_hub=False, **options)
+        name = options.pop("model_name_or_path", model_args and model_args.model_name_or_path)
+        inner = changed(args, output_dir=str(folder / "trial"), resume_from_checkpoint="false", push_to_hub=False, **options)
         trainer = make_trainer(splits, inner, name)
         trainer.fit()
         value = trainer.state.best_metric * (1 if inner.greater_is_better else -1)
@@ -194,7 +194,38 @@ def search_hyperparameters(
     return {"best": study.best_params, "value": study.best_value, "trials": len(study.trials)}
 
 
-def _changed(args: RecipeTrainingArguments, **options: object) -> RecipeTrainingArguments:
+def fit_best(
+    make_trainer: Callable[..., EduTrainer], splits: DatasetDict, args: RecipeTrainingArguments, candidates: Sequence[str]
+) -> tuple[EduTrainer, dict[str, Any], dict[str, float]]:
+    """Train each candidate and keep the one with the best metric on validation; a single one is just trained.
+
+    Args:
+        make_trainer: Called with splits, arguments and `encoding`, the candidate.
+        splits: The metric is the one on validation.
+        args: The run's; each of several candidates keeps its checkpoints in output_dir/<candidate>.
+        candidates: Names.
+
+    Returns:
+        The trainer that was kept, its cost, and each candidate's metric.
+    """
+    best, cost, values = None, {}, {}
+    for name in candidates:
+        own = changed(args, output_dir=str(Path(args.output_dir) / name)) if len(candidates) > 1 else args
+        trainer = make_trainer(splits, own, encoding=name)
+        own_cost = trainer.fit()
+        values[name] = trainer.state.best_metric
+        sign = 1 if trainer.args.greater_is_better else -1
+        if best is None or sign * values[name] > sign * best.state.best_metric:
+            best, cost = trainer, own_cost
+        if len(candidates) > 1:
+            trainer.remove_checkpoints()
+            trainer.args.output_dir = args.output_dir
+            logger.info("%s: %.4f on validation", name, values[name])
+    return best, cost, values
+
+
+def changed(args: RecipeTrainingArguments, **options: object) -> RecipeTrainingArguments:
+    """A copy of the arguments with other values."""
     changed = copy.deepcopy(args)
     for option, value in options.items():
         setattr(changed, option, value)

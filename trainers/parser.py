@@ -54,6 +54,7 @@ class RecipeParser(HfArgumentParser):
     """HfArgumentParser with `--config file.yaml`, repeatable, and with errors that name the right option.
 
     Attributes:
+        given: After `parse`, the names of the options that a file or the command line gave.
         resolved: After `parse`, the options that differ from the dataclasses' defaults, without tokens; written to a file
             they can be passed back with `--config`.
     """
@@ -72,6 +73,7 @@ class RecipeParser(HfArgumentParser):
         self._code_defaults = {
             a.dest: a.type(a.default) if isinstance(a.default, str) and a.type else a.default for a in reversed(self._actions)
         }
+        self.given: set[str] = set()
         self.resolved: dict[str, object] = {}
         self.add_argument(
             "--config", action="append", default=argparse.SUPPRESS, metavar="FILE.yaml",
@@ -101,6 +103,8 @@ class RecipeParser(HfArgumentParser):
                     raise ConfigurationError(self._unknown(str(key), Path(path).name))
                 actions[key].default = self._checked(actions[key], value, Path(path).name)
                 actions[key].required = False
+                self.given.add(key)
+        self.given |= {w.lstrip("-").split("=")[0].replace("-", "_") for w in words if w.startswith("--")}
         values = vars(self.parse_args(words))
         self.resolved = {k: v for k, v in values.items() if v != self._code_defaults.get(k) and not k.endswith("_token")}
         groups = []

@@ -24,7 +24,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from .base import peak_memory_mib
 from .batching import LengthBatchSampler
-from .report import BASELINE_COLORS, MODEL_COLOR, _pyplot, _save
+from .report import BASELINE_COLORS, MODEL_COLOR, pyplot, save_figure
 
 logger = logging.getLogger(__name__)
 
@@ -268,7 +268,7 @@ def throughput_table(rungs: dict[str, dict]) -> list[list[str]]:
 
 def draw_throughput(path: Path, rungs: dict[str, dict]) -> None:
     """A bar for each rung of `summarize`: samples a second, and the factor over the first rung."""
-    plt = _pyplot()
+    plt = pyplot()
     names, rates = list(rungs), [r["samples_per_second"] for r in rungs.values()]
     colors = [MODEL_COLOR if n.startswith("recipe") else BASELINE_COLORS[1] for n in names]
     fig, ax = plt.subplots(figsize=(7, 0.42 * len(names) + 0.9))
@@ -277,4 +277,4 @@ def draw_throughput(path: Path, rungs: dict[str, dict]) -> None:
     ax.invert_yaxis()
     ax.set_xlim(0, 1.2 * max(rates))
     ax.set_xlabel("training samples a second")
-    _save(fig, path)
+    save_figure(fig, path)

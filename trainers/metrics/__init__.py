@@ -1,6 +1,7 @@
 """`evaluate.Metric` subclasses that work with no network."""
 
 from .agreement import Agreement
+from .probabilities import ProbabilityMetrics
 from .quadratic_weighted_kappa import QuadraticWeightedKappa
 
-__all__ = ["Agreement", "QuadraticWeightedKappa"]
+__all__ = ["Agreement", "ProbabilityMetrics", "QuadraticWeightedKappa"]
