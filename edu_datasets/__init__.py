@@ -2,6 +2,20 @@
 
 from .errors import DataError
 from .essays import EssayColumns, EssayDataset, load_essays
+from .records import RecordColumns, RecordDataset, load_records
+from .responses import ResponseColumns, ResponseDataset, load_responses
 from .splits import halve_validation
 
-__all__ = ["DataError", "EssayColumns", "EssayDataset", "halve_validation", "load_essays"]
+__all__ = [
+    "DataError",
+    "EssayColumns",
+    "EssayDataset",
+    "RecordColumns",
+    "RecordDataset",
+    "ResponseColumns",
+    "ResponseDataset",
+    "halve_validation",
+    "load_essays",
+    "load_records",
+    "load_responses",
+]

@@ -28,3 +28,47 @@ rater: where a score is the sum of two ratings, that is not the scale of `scores
 `group_id` is what a split may not cut: the learner, or the value of the column that `split_by` names.
 `subgroups` has one entry a subgroup column (`EssayDataset.subgroup_columns`), '' where unknown.
 """
+
+RESPONSES = Features(
+    {
+        "learner_id": Value("string"),
+        "group_id": Value("string"),
+        "questions": List(Value("int32")),
+        "concepts": List(List(Value("int32"))),
+        "correct": List(Value("int8")),
+        "times": List(Value("float64")),
+    }
+)
+"""All answers of one learner a row, oldest first.
+
+    {"learner_id": "L009", "group_id": "L009", "questions": [3, 3, 7], "concepts": [[1], [1], [1, 4]], "correct": [0, 1, 1],
+     "times": [0.0, 42.0, 90.5]}
+
+`questions` and `concepts` count from 1 in the order of `ResponseDataset.questions` and `.concepts`; 0 is a question without a
+name of its own. A question that needs several concepts is one step with a set of them, never several steps: an answer that
+stood in two steps would give itself away. `correct` is 0 or 1. `times` are seconds, nan where unknown.
+"""
+
+RECORDS = Features(
+    {
+        "record_id": Value("string"),
+        "learner_id": Value("string"),
+        "group_id": Value("string"),
+        "time": Value("float64"),
+        "numbers": List(Value("float64")),
+        "categories": List(Value("string")),
+        "target": Value("float64"),
+        "subgroups": List(Value("string")),
+    }
+)
+"""What was known of one learner on the day of the prediction a row, and what became of her or him.
+
+    {"record_id": "L009", "learner_id": "L009", "group_id": "L009", "time": 42.0, "numbers": [61.0, 0.93, nan, 0.58],
+     "categories": ["8", "no", "reading"], "target": 1.0, "subgroups": ["8", "no"]}
+
+`numbers` has one entry a number column (`RecordDataset.number_columns`), nan where it is missing; `categories` one a category
+column (`RecordDataset.category_columns`), '' where it is missing. `target` is the value to predict, or the number of the class
+in `RecordDataset.classes`, from 0 on; nan where it is unknown. `time` is how many days after the prediction the outcome fell:
+the time that an alert leaves; nan where it is unknown. `learner_id` and `group_id` are '' where unknown; `group_id` is what a
+split may not cut. `subgroups` has one entry a subgroup column (`RecordDataset.subgroup_columns`), '' where unknown.
+"""

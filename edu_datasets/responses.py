@@ -1,0 +1,531 @@
+"""Answers of learners to questions, in order: from the public formats of knowledge tracing and from a school's own logs.
+
+A question with several concepts is one answer with a set of them. Files that write such an answer several times, once a
+concept, are merged where they say which rows belong together and are refused where they do not: a model could read the answer
+off the row before.
+"""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, DatasetDict, concatenate_datasets
+
+from .errors import DataError
+from .essays import find_data_dir
+from .files import Table, as_text, closest, read_table
+from .schema import RESPONSES
+from .school_generator import school_answers
+from .splits import connected_groups, k_folds, split_by_group
+
+logger = logging.getLogger(__name__)
+
+SEPARATOR = ";"
+TRUE, FALSE = ("1", "1.0", "true", "yes", "correct", "right"), ("0", "0.0", "false", "no", "incorrect", "wrong")
+EXPANDED = (
+    "assist2009_updated writes an answer to a question with several concepts several times, one row a concept, and does not say "
+    "which rows belong together: a model reads the answer off the row before (where two concepts alternate, 85%% of the answers "
+    "equal the one before). Its figures are too high; do not compare them with others."
+)
+BUILT_IN = ("sample_school", "assist2015", "assist2009_updated", "statics", "assistments2009", "assistments2015")
+
+
+@dataclass
+class ResponseColumns:
+    """The user's names for the columns of a log with an answer a row; None where the file has none."""
+
+    learner: str = "learner"
+    correct: str = "correct"
+    concepts: str | None = "concepts"
+    question: str | None = None
+    time: str | None = None
+
+
+@dataclass
+class ResponseDataset:
+    """Answers ready for a recipe.
+
+    Attributes:
+        splits: train, validation and test with the columns of `schema.RESPONSES`.
+        name: What the data set is called in the card.
+        concepts: The names of the concepts; number 1 is the first.
+        questions: The names of the questions, [] where answers name concepts only.
+        split_protocol: How the splits were made, in words for the card.
+        licence: The licence as the source states it.
+        rows_read: Answers (or rows) in the files, before anything was left out.
+        rejected: (file, row, reason) of each row that was left out.
+        warnings: What a reader of the results must know of the data.
+    """
+
+    splits: DatasetDict
+    name: str
+    concepts: list[str]
+    questions: list[str] = field(default_factory=list)
+    split_protocol: str = ""
+    licence: str = "not stated"
+    rows_read: int = 0
+    rejected: list[tuple[str, int, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def most_concepts(self) -> int:
+        """The most concepts that one question has."""
+        return max(len(c) for rows in self.splits.values() for learner in rows["concepts"] for c in learner)
+
+    def fold_splits(self, k: int, seed: int) -> dict[str, DatasetDict]:
+        """Cut the learners of train and validation into `k` folds; the test split is not in them.
+
+        Returns:
+            fold_0, fold_1, ...: test (the fold), validation (a fifth of the rest), train.
+        """
+        pool = concatenate_datasets([self.splits["train"], self.splits["validation"]])
+        groups = connected_groups(pool["group_id"])
+        splits = {}
+        for number, fold in enumerate(k_folds(groups, [""] * len(pool), k, seed)):
+            rest = np.setdiff1d(np.arange(len(pool)), fold)
+            inner = k_folds(groups[rest], [""] * len(rest), 5, seed)[0]
+            parts = {"train": np.delete(rest, inner), "validation": rest[inner], "test": fold}
+            splits[f"fold_{number}"] = DatasetDict({s: pool.select(rows) for s, rows in parts.items()})
+        return splits
+
+    def summary(self) -> str:
+        """Counts by split, for the log."""
+        lines = [f"{self.name}: {self.rows_read:,} rows read, {len(self.rejected)} left out. {self.split_protocol}"]
+        lines += [f"  {'':10} {'learners':>9} {'answers':>9} {'correct':>8} {'median':>7} {'longest':>8}"]
+        for split, rows in self.splits.items():
+            lengths = [len(c) for c in rows["correct"]]
+            share = sum(map(sum, rows["correct"])) / max(sum(lengths), 1)
+            lines += [f"  {split:10} {len(rows):9,} {sum(lengths):9,} {share:8.3f} {np.median(lengths):7.0f} {max(lengths):8,}"]
+        return "\n".join([*lines, f"  {len(self.concepts)} concepts, {len(self.questions)} questions with a name of their own"])
+
+    def facts(self) -> dict:
+        """What the report says of the data; no id."""
+        return {
+            "dataset_name": self.name, "dataset_license": self.licence, "split_protocol": self.split_protocol.strip(),
+            "rows": {**{s: len(d) for s, d in self.splits.items()}, "read": self.rows_read, "rejected": len(self.rejected)},
+            "rejected_rows": self.rejected, "warnings": self.warnings,
+        }  # fmt: skip
+
+
+def load_responses(
+    dataset_name: str = "sample_school",
+    *,
+    data_dir: str | Path | None = None,
+    train_file: str | Path | None = None,
+    validation_file: str | Path | None = None,
+    test_file: str | Path | None = None,
+    columns: ResponseColumns | None = None,
+    sort_by_time: bool = False,
+    seed: int = 42,
+    encoding: str | None = None,
+    separator: str | None = None,
+    skip_bad_rows: bool = False,
+    max_train_samples: int | None = None,
+    max_eval_samples: int | None = None,
+) -> ResponseDataset:
+    """Load answers and split them by learner.
+
+    Args:
+        dataset_name: One of `BUILT_IN`. Ignored with `train_file`.
+        data_dir: The folder that holds the public sets; else the environment variable EDU_DATA_DIR.
+        train_file: A log with an answer a row, see `files.read_table`. What is not given of validation and test is cut from it.
+        validation_file, test_file: Likewise.
+        columns: The user's column names.
+        sort_by_time: Put a learner's answers in the order of their times, instead of refusing another order.
+        seed: Seed of the split.
+        encoding, separator: See `files.read_table`.
+        skip_bad_rows: Leave rows that cannot be used out, and list them, instead of ending the run.
+        max_train_samples, max_eval_samples: Keep a random part of the learners.
+
+    Raises:
+        DataError: With file, row and column.
+    """
+    for name, most in (("--max_train_samples", max_train_samples), ("--max_eval_samples", max_eval_samples)):
+        if most is not None and most < 1:
+            raise DataError(f"{name} is {most}.", expected="a whole number from 1 on")
+    if train_file:
+        files = {s: p for s, p in (("train", train_file), ("validation", validation_file), ("test", test_file)) if p}
+        how = (columns or ResponseColumns(), encoding, separator, sort_by_time, skip_bad_rows)
+        parts = {s: read_log(path, *how) for s, path in files.items()}
+        data = _assemble(parts, Path(train_file).name, seed)
+    elif validation_file or test_file:
+        raise DataError("a validation or test file needs a training file.", fix="Name it with --train_file.")
+    elif dataset_name == "sample_school":
+        data = _load_sample_school(seed)
+    elif dataset_name in ("assist2015", "assist2009_updated"):
+        folder = find_data_dir(data_dir) / "kt" / dataset_name
+        data = _load_three_lines(folder, dataset_name, seed)
+    elif dataset_name == "statics":
+        data = _load_three_lines(find_data_dir(data_dir) / "kt" / "STATICS", dataset_name, seed, prefix="STATICS")
+    elif dataset_name in ("assistments2009", "assistments2015"):
+        data = _load_assistments(find_data_dir(data_dir) / "kt" / dataset_name, dataset_name, seed)
+    else:
+        close = closest(dataset_name, BUILT_IN)
+        raise DataError(
+            "unknown data set." + (f" Did you mean '{close}'?" if close else ""), found=dataset_name,
+            expected=f"one of {', '.join(BUILT_IN)}", fix="Your own file goes to --train_file.",
+        )  # fmt: skip
+    most = {"train": max_train_samples, "validation": max_eval_samples, "test": max_eval_samples}
+    for split, limit in most.items():
+        if limit is not None and limit < len(data.splits[split]):
+            rows = np.random.default_rng(seed).permutation(len(data.splits[split]))[:limit]
+            data.splits[split] = data.splits[split].select(np.sort(rows))
+    for warning in data.warnings:
+        logger.warning("%s", warning)
+    return data
+
+
+# ---- three lines a learner ------------------------------------------------------------------------------------------
+
+
+def read_three_lines(path: str | Path) -> Iterator[tuple[int, list[int], list[int]]]:
+    """Read the format of DKVMN: number of answers, concept of each, 0 or 1 of each; three lines a learner, as a stream.
+
+    A comma at the end of a line is no value. Lines are read one learner at a time, so that a file of any size fits.
+
+    Yields:
+        (number of the first line, concepts, correct).
+
+    Raises:
+        DataError: A line is missing, a value is no number, the counts differ, or an answer is neither 0 nor 1.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"there is no file {path}.", fix="Check --data_dir, or the name of the file.")
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="ascii") as file:
+            lines = ((number, line.strip()) for number, line in enumerate(file, start=1))
+            lines = ((number, line) for number, line in lines if line)
+            for number, line in lines:
+                (count,) = _integers([line], path, number)
+                rows = [next(lines, None) for _ in range(2)]
+                if None in rows:
+                    raise DataError("the file ends within a learner.", file=path, row=number, expected="three lines a learner")
+                concepts, correct = (_integers(text.rstrip(",").split(","), path, at) for at, text in rows)
+                for (at, _), values in zip(rows, (concepts, correct), strict=True):
+                    if len(values) != count:
+                        raise DataError(
+                            f"the line has {len(values)} values.", file=path, row=at, expected=f"{count}, as line {number} says"
+                        )
+                if wrong := [v for v in correct if v not in (0, 1)]:
+                    raise DataError("an answer is neither 0 nor 1.", file=path, row=rows[1][0], found=wrong[0])
+                if wrong := [v for v in concepts if v < 1]:
+                    raise DataError("a concept has a number below 1.", file=path, row=rows[0][0], found=wrong[0])
+                yield number, concepts, correct
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+        raise DataError(f"the file is damaged or no text ({type(error).__name__}).", file=path) from error
+
+
+def _integers(values: Sequence[str], path: Path, row: int) -> list[int]:
+    try:
+        return [int(v) for v in values]
+    except ValueError as error:
+        raise DataError(
+            "a value is no whole number.", file=path, row=row,
+            expected="three lines a learner: how many answers, their concepts, 0 or 1 of each",
+        ) from error  # fmt: skip
+
+
+def three_lines_dataset(path: str | Path) -> Dataset:
+    """A file of three lines a learner as `schema.RESPONSES`, kept on disk and not in memory."""
+
+    def rows() -> Iterator[dict]:
+        for number, concepts, correct in read_three_lines(path):
+            yield {
+                "learner_id": f"line {number}", "group_id": f"{Path(path).name} {number}", "questions": [0] * len(correct),
+                "concepts": [[c] for c in concepts], "correct": correct, "times": [math.nan] * len(correct),
+            }  # fmt: skip
+
+    try:
+        return Dataset.from_generator(rows, features=RESPONSES)
+    except Exception as error:  # datasets wraps what the generator raises
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, DataError):
+            cause = cause.__cause__
+        raise cause or error from None
+
+
+def _load_three_lines(folder: Path, name: str, seed: int, prefix: str | None = None) -> ResponseDataset:
+    """The distributed split by learner; validation is a fifth of the training learners."""
+    found = {}
+    for split in ("train", "test"):
+        stem = f"{prefix or name}_{split}.csv"
+        path = next((p for p in (folder / stem, folder / f"{stem}.gz") if p.is_file()), folder / stem)
+        found[split] = three_lines_dataset(path)
+    cut = k_folds(np.arange(len(found["train"])), [""] * len(found["train"]), 5, seed)
+    parts = {"train": np.sort(np.concatenate(cut[1:])), "validation": cut[0]}
+    splits = DatasetDict({**{s: found["train"].select(r) for s, r in parts.items()}, "test": found["test"]})
+    most = max(max(c[0] for c in row) for d in found.values() for row in d["concepts"] if row)
+    return ResponseDataset(
+        splits, name, [str(i) for i in range(1, most + 1)], licence="not stated; ASSISTments has its own terms of use",
+        split_protocol=f"Distributed test split, by learner; validation is a fifth of the training learners, seed {seed}.",
+        rows_read=sum(len(c) for d in found.values() for c in d["correct"]),
+        warnings=[EXPANDED.replace("%%", "%")] if name == "assist2009_updated" else [],
+    )  # fmt: skip
+
+
+# ---- a log with an answer a row -------------------------------------------------------------------------------------
+
+
+@dataclass
+class AnswerLog:
+    """One file's answers, with names in place of numbers.
+
+    Attributes:
+        path: The file.
+        learners: Learner -> (time, question, concepts, correct, row in the file) of each answer, oldest first.
+        rejected: (file, row, reason) of each row that was left out.
+        rows_read: Rows of the file.
+    """
+
+    path: Path
+    learners: dict[str, list[tuple]]
+    rejected: list[tuple[str, int, str]]
+    rows_read: int
+
+
+def read_log(
+    path: str | Path, columns: ResponseColumns, encoding: str | None = None, separator: str | None = None,
+    sort_by_time: bool = False, skip: bool = False,
+) -> AnswerLog:  # fmt: skip
+    """Read a table with an answer a row and check every cell.
+
+    Concepts of one question stand in one cell, separated by ';'.
+
+    Raises:
+        DataError: A learner, concept or answer is missing, an answer is neither right nor wrong, times run backwards, or one
+            answer stands in several rows.
+    """
+    table = read_table(path, encoding, separator)
+    n, path = len(table), table.path
+    learners = table.column(columns.learner, "--learner_column")
+    answers = table.column(columns.correct, "--correct_column")
+    if columns.concepts is None and columns.question is None:
+        raise DataError("neither concepts nor questions were named.", fix="Use --concept_column, --question_column or both.")
+    concepts = table.column(columns.concepts, "--concept_column") if columns.concepts else None
+    questions = table.column(columns.question, "--question_column") if columns.question else [""] * n
+    times = table.column(columns.time, "--time_column") if columns.time else [None] * n
+    found: dict[str, list[tuple]] = {}
+    problems: list[DataError] = []
+    for i, row in enumerate(table.rows):
+        try:
+            learner, question = as_text(learners[i]), as_text(questions[i])
+            if not learner:
+                raise DataError("the learner is missing.", file=path, row=row, column=columns.learner)
+            named = _concepts(concepts[i] if concepts is not None else question)
+            if not named:
+                raise DataError("the concept is missing.", file=path, row=row, column=columns.concepts or columns.question)
+            right = _right(answers[i])
+            if right is None:
+                raise DataError(
+                    "the answer is neither right nor wrong.", file=path, row=row, column=columns.correct,
+                    found=answers[i] if len(as_text(answers[i])) <= 8 else None, expected="1 or 0 (true or false)",
+                    fix="Answers with part of the points must be rounded or left out.",
+                )  # fmt: skip
+            time = _seconds(times[i], path, row, columns.time)
+        except DataError as error:
+            problems.append(error)
+            continue
+        found.setdefault(learner, []).append((time, question, named, right, row))
+    if problems and not skip:
+        more = f" The same file has {len(problems) - 1} more rows that cannot be used." if len(problems) > 1 else ""
+        raise DataError(f"{problems[0]}{more} To leave such rows out and have them listed, add --skip_bad_rows.")
+    if not found:
+        raise DataError("no row can be used.", file=path)
+    for rows in found.values():
+        if sort_by_time:
+            rows.sort(key=lambda r: r[0])
+        _check_order(rows, path, columns)
+    return AnswerLog(path, found, [(path.name, e.row, str(e)) for e in problems], n)
+
+
+def _check_order(rows: list[tuple], path: Path, columns: ResponseColumns) -> None:
+    """Times do not run backwards, and no answer is written once a concept."""
+    for before, after in zip(rows, rows[1:], strict=False):
+        if after[0] < before[0]:  # nan compares false
+            raise DataError(
+                "the time is before that of the learner's answer before.", file=path, row=after[4], column=columns.time,
+                expected="a learner's answers from the oldest to the newest", fix="Add --sort_by_time true to sort them.",
+            )  # fmt: skip
+        same = after[0] == before[0] and after[1] == before[1] != "" and after[3] == before[3]
+        if same and after[2] != before[2]:
+            raise DataError(
+                f"rows {before[4]} and {after[4]} are one answer, written once for each concept.", file=path, row=after[4],
+                column=columns.concepts, expected="a row an answer: a model would read the answer off the row before",
+                fix=f"Write its concepts into one cell, separated by '{SEPARATOR}'.",
+            )  # fmt: skip
+
+
+def _concepts(value: object) -> tuple[str, ...]:
+    parts = value if isinstance(value, (list, tuple)) else as_text(value).split(SEPARATOR)
+    return tuple(dict.fromkeys(p for p in map(as_text, parts) if p))
+
+
+def _right(value: object) -> int | None:
+    text = as_text(value).lower()
+    return 1 if text in TRUE else 0 if text in FALSE else None
+
+
+def _seconds(value: object, path: Path, row: int, column: str | None) -> float:
+    """A time as seconds: a number as it is, or a date with or without a time (ISO 8601)."""
+    if column is None:
+        return math.nan
+    if isinstance(value, datetime.datetime):
+        return value.timestamp()
+    text = as_text(value)
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+        return moment.replace(tzinfo=moment.tzinfo or datetime.UTC).timestamp()
+    except ValueError as error:
+        raise DataError(
+            "not a time.", file=path, row=row, column=column, found=text if len(text) <= 24 else None,
+            expected="a number (seconds), or a date such as 2026-09-01 or 2026-09-01T08:30:00",
+        ) from error  # fmt: skip
+
+
+def _assemble(parts: dict[str, AnswerLog], name: str, seed: int) -> ResponseDataset:
+    """Number concepts and questions, check that no learner stands on two sides, and cut what was not given."""
+    where: dict[str, str] = {}
+    for split, part in parts.items():
+        for learner in part.learners:
+            if learner in where:
+                raise DataError(
+                    f"a learner stands in {parts[where[learner]].path.name} ({where[learner]}) too.", file=part.path,
+                    expected="no learner in two splits, or the test result means nothing",
+                    fix="Take the learner out of one of the files.",
+                )  # fmt: skip
+            where[learner] = split
+    answers = [a for part in parts.values() for rows in part.learners.values() for a in rows]
+    concepts = sorted({c for a in answers for c in a[2]}, key=_natural)
+    questions = sorted({a[1] for a in answers if a[1]}, key=_natural)
+    numbers = {c: i for i, c in enumerate(concepts, start=1)}, {q: i for i, q in enumerate(questions, start=1)}
+    given = DatasetDict({s: _numbered(part, *numbers) for s, part in parts.items()})
+    protocol = "".join(f"{p.path.name} as {s}. " for s, p in parts.items()) if len(parts) > 1 else ""
+    missing = [s for s in ("validation", "test") if s not in given]
+    if missing:
+        groups = np.arange(len(given["train"]))
+        if len(missing) == 2:
+            given = split_by_group(given["train"], groups, [""] * len(groups), seed)
+        else:
+            cut = k_folds(groups, [""] * len(groups), 5, seed)
+            train = given["train"]
+            given[missing[0]], given["train"] = train.select(cut[0]), train.select(np.sort(np.concatenate(cut[1:])))
+        protocol += f"{' and '.join(missing).capitalize()} cut from the training file by learner, seed {seed}."
+    return ResponseDataset(
+        DatasetDict({s: given[s] for s in ("train", "validation", "test")}), name, concepts, questions, protocol,
+        rows_read=sum(p.rows_read for p in parts.values()), rejected=[r for p in parts.values() for r in p.rejected],
+    )  # fmt: skip
+
+
+def number_answers(log: AnswerLog, concepts: Sequence[str], questions: Sequence[str]) -> Dataset:
+    """A log as `schema.RESPONSES` for a trained tracer, whose concepts and questions are numbered already.
+
+    A question that the tracer does not know is 0.
+
+    Raises:
+        DataError: A concept is not among `concepts`.
+    """
+    numbers = {c: i for i, c in enumerate(concepts, start=1)}
+    for answers in log.learners.values():
+        for *_, asked, _, row in answers:
+            if unknown := [c for c in asked if c not in numbers]:
+                close = closest(unknown[0], concepts)
+                raise DataError(
+                    "the tracer was not trained on this concept." + (f" Did you mean '{close}'?" if close else ""),
+                    file=log.path, row=row, found=unknown[0] if len(unknown[0]) <= 40 else None,
+                    expected=f"one of its {len(concepts)} concepts; they stand in edu_recipes.json",
+                )  # fmt: skip
+    return _numbered(log, numbers, {q: i for i, q in enumerate(questions, start=1)})
+
+
+def _natural(name: str) -> tuple:
+    return (0, int(name), "") if name.isdigit() else (1, 0, name)
+
+
+def _numbered(part: AnswerLog, concepts: dict[str, int], questions: dict[str, int]) -> Dataset:
+    rows = [
+        {
+            "learner_id": learner, "group_id": learner, "questions": [questions.get(a[1], 0) for a in answers],
+            "concepts": [[concepts[c] for c in a[2]] for a in answers], "correct": [a[3] for a in answers],
+            "times": [a[0] for a in answers],
+        }
+        for learner, answers in part.learners.items()
+    ]  # fmt: skip
+    return Dataset.from_list(rows, features=RESPONSES)
+
+
+def _load_sample_school(seed: int) -> ResponseDataset:
+    """The embedded default, see school_generator.py: one term of 400 fictional learners, whose true mastery is known."""
+    answers = school_answers()
+    learners: dict[str, list[tuple]] = {}
+    for row, answer in enumerate(answers, start=1):
+        named = tuple(answer[name] for name in ("time", "question", "concepts", "correct"))
+        learners.setdefault(answer["learner"], []).append((*named, row))
+    log = AnswerLog(Path("sample_school"), learners, [], len(answers))
+    data = _assemble({"train": log}, "sample_school (fictional)", seed)
+    data.licence = "apache-2.0"
+    return data
+
+
+# ---- ASSISTments ----------------------------------------------------------------------------------------------------
+
+
+def _load_assistments(folder: Path, name: str, seed: int) -> ResponseDataset:
+    """ASSISTments 2009-2010 and 2015 as their site gives them. Not run on the real files: written from their column lists.
+
+    2009: order_id, user_id, problem_id, skill_id, correct, one row a skill; rows of one order_id are one answer. Rows without
+    a skill are left out, as the field does. 2015: user_id, log_id, sequence_id, correct; answers with part of the points are
+    left out, and the sequence stands for the concept.
+    """
+    path = next((p for p in sorted(folder.glob("*.csv*"))), folder / f"{name}.csv")
+    table = read_table(path)
+    if name == "assistments2009":
+        log = _merge_skills(table)
+    else:
+        log = _from_sequences(table)
+    data = _assemble({"train": log}, name, seed)
+    data.licence = "not stated; ASSISTments has its own terms of use"
+    return data
+
+
+def _merge_skills(table: Table) -> AnswerLog:
+    cells = [
+        table.column(c, "the columns of the distribution:") for c in ("order_id", "user_id", "problem_id", "skill_id", "correct")
+    ]
+    merged: dict[tuple[str, str], list] = {}
+    rejected = []
+    for row, order, user, problem, skill, correct in zip(table.rows, *cells, strict=True):
+        right, skills = _right(correct), _concepts(skill)
+        if right is None or not skills:
+            rejected.append((table.path.name, row, "no skill" if right is not None else "the answer is neither right nor wrong"))
+            continue
+        answer = merged.setdefault((as_text(user), as_text(order)), [float(order), as_text(problem), (), right, row])
+        answer[2] = tuple(dict.fromkeys((*answer[2], *skills)))
+    learners: dict[str, list[tuple]] = {}
+    for (user, _), answer in sorted(merged.items(), key=lambda item: item[1][0]):
+        learners.setdefault(user, []).append((math.nan, *answer[1:]))
+    return AnswerLog(table.path, learners, rejected, len(table))
+
+
+def _from_sequences(table: Table) -> AnswerLog:
+    cells = [table.column(c, "the columns of the distribution:") for c in ("log_id", "user_id", "sequence_id", "correct")]
+    learners: dict[str, list[tuple]] = {}
+    rejected = []
+    for row, _, user, sequence, correct in sorted(zip(table.rows, *cells, strict=True), key=lambda r: float(r[1])):
+        right = _right(correct)
+        if right is None:
+            rejected.append((table.path.name, row, "the answer has part of the points"))
+            continue
+        learners.setdefault(as_text(user), []).append((math.nan, "", (as_text(sequence),), right, row))
+    return AnswerLog(table.path, learners, rejected, len(table))
