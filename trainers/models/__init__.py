@@ -1,0 +1,1 @@
+"""Models that no stock architecture covers; one file each, importing nothing of ours."""
