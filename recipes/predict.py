@@ -1,92 +1,169 @@
-"""Score a file of essays with a trained model: a folder, a Hub id; whole, merged or adapter.
+"""Run any trained recipe's model on a file: a folder, a Hub id; whole, merged or adapter. Which recipe it was, the model knows.
 
     python recipes/predict.py --model runs/essay_scoring --input_file new_essays.csv --output_file scores.csv
+    python recipes/predict.py --model runs/knowledge_tracing --input_file answers.csv --output_file mastery.csv
+    python recipes/predict.py --model runs/outcome_prediction --input_file this_year.csv --output_file outcomes.csv
 
-The file needs a column with the text (--text_column), and one with the prompt (--prompt_column) where the model knows
-several. The output has one row an essay: its id or row number, its prompt, the rounded score and the unrounded one, the
-lowest and highest score of its 90% interval, and whether a human should read it (send_to_human, reason).
---explain also writes scores.html: the essays, each sentence coloured by what it did to the score, and how near the next
-score is. An empty essay gets the lowest score and goes to a human. A model trained with --protocol cross_prompt also takes
-new prompts: name them with their range in --prompts_file. Rows that cannot be scored end the run, or with --skip_bad_rows
-are left out and listed in scores.rejected.csv.
+Essay scoring: the file needs a column with the text (--text_column), and one with the prompt (--prompt_column) where the model
+knows several. The output has one row an essay: its id or row number, its prompt, the rounded score and the unrounded one, the
+lowest and highest score of its 90% interval, and whether a human should read it (send_to_human, reason). --explain also writes
+scores.html: the essays, each sentence coloured by what it did to the score, and how near the next score is. An empty essay gets
+the lowest score and goes to a human. A model trained with --protocol cross_prompt also takes new prompts: name them with their
+range in --prompts_file.
+
+Knowledge tracing: the file is a log with an answer a row (--learner_column, --concept_column, --correct_column ...). The output
+has a row a learner and concept: the probability of a correct answer now, its 90% interval, and how many answers were seen;
+mastery.png beside it is the same as a heat map.
+
+Outcome prediction: the file has the columns the model was trained on, without the outcome. The output has a row a record: what is
+predicted, the probability of each class, and whether that is an alert; --explain adds what each group of features did to it.
+
+Rows that cannot be used end the run, or with --skip_bad_rows are left out and listed in <output>.rejected.csv.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edu_datasets import DataError, EssayColumns
+from edu_datasets import DataError, EssayColumns, RecordColumns, ResponseColumns
 from edu_datasets.essays import read_essays, read_prompts
-from trainers import report
-from trainers.essay_scoring import load
+from edu_datasets.records import read_records
+from edu_datasets.responses import number_answers, read_log
+from trainers import essay_report, essay_scoring, knowledge_tracing, outcome_prediction, report, tracing_report
+from trainers.artifact import load_artifact
+from trainers.checkpoints import find_checkpoint
 from trainers.parser import ConfigurationError, RecipeParser, run
 
 
 @dataclass
 class PredictArguments:
-    """What to score, with which model."""
+    """What to predict, with which model."""
 
     _argument_group_name = "prediction"
 
     model: str = field(metadata={"help": "folder of a trained recipe, or a Hub id"})
     input_file: str = field(metadata={"help": "csv, tsv, json, jsonl or parquet, .gz too"})
-    output_file: str = field(default="scores.csv", metadata={"help": "where the scores are written"})
+    output_file: str = field(default="predictions.csv", metadata={"help": "where the predictions are written"})
+    file_encoding: str | None = field(default=None, metadata={"help": "encoding of the file; found out where not given"})
+    separator: str | None = field(default=None, metadata={"help": "separator of a csv; found out where not given"})
+    id_column: str | None = field(default=None, metadata={"help": "column with an id, copied to the output"})
+    explain: bool = field(default=False, metadata={"help": "tell what moved each score or outcome"})
+    skip_bad_rows: bool = field(default=False, metadata={"help": "leave rows that cannot be used out and list them"})
+    batch_size: int = field(default=32, metadata={"help": "rows a step"})
+    model_revision: str = field(default="main", metadata={"help": "branch, tag or commit on the Hub"})
+    trust_remote_code: bool = field(default=False, metadata={"help": "run code that the model's repository brings"})
+
+
+@dataclass
+class EssayArguments:
+    """For a model of essay_scoring."""
+
+    _argument_group_name = "essay scoring"
+
     text_column: str = field(default="text", metadata={"help": "column with the essay"})
     prompt_column: str | None = field(default=None, metadata={"help": "column that names the prompt"})
     prompts_file: str | None = field(
         default=None, metadata={"help": "table of new prompts: prompt_id, prompt, score_min, score_max"}
     )
-    id_column: str | None = field(default=None, metadata={"help": "column with an id, copied to the output"})
-    encoding: str | None = field(default=None, metadata={"help": "encoding of the file; found out where not given"})
-    separator: str | None = field(default=None, metadata={"help": "separator of a csv; found out where not given"})
-    skip_bad_rows: bool = field(default=False, metadata={"help": "leave rows that cannot be scored out and list them"})
-    explain: bool = field(default=False, metadata={"help": "write a page that shows what moved each score"})
-    batch_size: int = field(default=32, metadata={"help": "essays a step"})
-    model_revision: str = field(default="main", metadata={"help": "branch, tag or commit on the Hub"})
-    trust_remote_code: bool = field(default=False, metadata={"help": "run code that the model's repository brings"})
+
+
+@dataclass
+class TracingArguments:
+    """For a model of knowledge_tracing."""
+
+    _argument_group_name = "knowledge tracing"
+
+    learner_column: str = field(default="learner", metadata={"help": "column that names the learner"})
+    correct_column: str = field(default="correct", metadata={"help": "column with 1 or 0 (true or false)"})
+    concept_column: str | None = field(default="concepts", metadata={"help": "column with the concepts, separated by ';'"})
+    question_column: str | None = field(default=None, metadata={"help": "column that names the question"})
+    time_column: str | None = field(default=None, metadata={"help": "column with the time: seconds, or a date with a time"})
+    sort_by_time: bool = field(default=False, metadata={"help": "sort a learner's answers by time instead of refusing disorder"})
 
 
 def main(argv: list[str] | None = None) -> Path:
-    """Score the file. Returns the path of the output; raises on error."""
-    (args,) = RecipeParser((PredictArguments,), description=__doc__).parse(argv)
+    """Predict for a file. Returns the path of the output; raises on error."""
+    parser = RecipeParser((PredictArguments, EssayArguments, TracingArguments), description=__doc__)
+    args, essay_args, tracing_args = parser.parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    output = Path(args.output_file)
-    if not output.absolute().parent.is_dir():
-        raise ConfigurationError(f"--output_file: there is no folder {output.parent}.")
+    if not Path(args.output_file).absolute().parent.is_dir():
+        raise ConfigurationError(f"--output_file: there is no folder {Path(args.output_file).parent}.")
+    task = load_artifact(find_checkpoint(args.model, args.model_revision)).task
+    if task == "essay_scoring":
+        rejected = score_essays(args, essay_args)
+    elif task == "knowledge_tracing":
+        rejected = trace_answers(args, tracing_args)
+    else:
+        rejected = predict_outcomes(args)
+    if rejected:
+        names, numbers, reasons = zip(*rejected, strict=True)
+        listed = Path(args.output_file).with_suffix(".rejected.csv")
+        report.write_csv(listed, {"file": names, "row": numbers, "reason": reasons})
+    logging.info("%d rows left out; written: %s", len(rejected), Path(args.output_file).name)
+    return Path(args.output_file)
 
+
+def score_essays(args: PredictArguments, own: EssayArguments) -> Sequence[tuple]:
+    """A row an essay; returns the rows that were left out."""
     # 1. Read and check all rows before anything is computed
-    columns = EssayColumns(args.text_column, (), args.prompt_column, args.id_column)
-    essays, rows, rejected = read_essays(args.input_file, columns, args.encoding, args.separator, args.skip_bad_rows)
+    columns = EssayColumns(own.text_column, (), own.prompt_column, args.id_column)
+    essays, rows, rejected = read_essays(args.input_file, columns, args.file_encoding, args.separator, args.skip_bad_rows)
 
     # 2. Load the model and check that it knows every prompt
-    scorer = load(args.model, args.model_revision, args.trust_remote_code)
-    if args.prompts_file:
-        wordings, ranges = read_prompts(args.prompts_file)
+    scorer = essay_scoring.load(args.model, args.model_revision, args.trust_remote_code)
+    if own.prompts_file:
+        wordings, ranges = read_prompts(own.prompts_file)
         for prompt in set(ranges) - set(scorer.settings.prompt_ids):
             scorer.add_prompt(prompt, *ranges[prompt], wordings[prompt])
     known = scorer.settings.prompt_ids
-    prompts = list(essays["prompt_id"]) if args.prompt_column else known * len(rows)
-    if not args.prompt_column and len(known) > 1:
+    prompts = list(essays["prompt_id"]) if own.prompt_column else known * len(rows)
+    if not own.prompt_column and len(known) > 1:
         raise ConfigurationError(f"the model knows the prompts {', '.join(known)}: name the column with --prompt_column.")
     for row, prompt in zip(rows, prompts, strict=True):
         if prompt not in known:
             raise DataError(
-                "the model was not trained on this prompt.", file=args.input_file, row=row, column=args.prompt_column,
+                "the model was not trained on this prompt.", file=args.input_file, row=row, column=own.prompt_column,
                 found=prompt, expected=f"one of {', '.join(known)}",
             )  # fmt: skip
 
     # 3. Score and write
     columns = scorer.predict_columns(essays["text"], prompts, args.batch_size)
     ids = essays["essay_id"] if args.id_column else rows
-    report.write_csv(output, {"essay_id": ids, "prompt_id": prompts, **columns})
+    report.write_csv(args.output_file, {"essay_id": ids, "prompt_id": prompts, **columns})
     if args.explain:
         explanations = [scorer.explain(text, prompt) for text, prompt in zip(essays["text"], prompts, strict=True)]
-        report.write_explanations(output.with_suffix(".html"), ids, explanations, columns, scorer.settings)
-    if rejected:
-        names, numbers, reasons = zip(*rejected, strict=True)
-        report.write_csv(output.with_suffix(".rejected.csv"), {"file": names, "row": numbers, "reason": reasons})
-    logging.info("%d essays scored, %d rows left out: %s", len(rows), len(rejected), output.name)
-    return output
+        page = Path(args.output_file).with_suffix(".html")
+        essay_report.write_explanations(page, ids, explanations, columns, scorer.settings)
+    return rejected
+
+
+def trace_answers(args: PredictArguments, own: TracingArguments) -> Sequence[tuple]:
+    """A row a learner and concept; returns the rows that were left out."""
+    columns = ResponseColumns(own.learner_column, own.correct_column, own.concept_column, own.question_column, own.time_column)
+    log = read_log(args.input_file, columns, args.file_encoding, args.separator, own.sort_by_time, args.skip_bad_rows)
+    tracer = knowledge_tracing.load(args.model, args.model_revision, args.trust_remote_code)
+    mastery = tracer.mastery(number_answers(log, tracer.settings.concepts, tracer.settings.questions))
+    report.write_csv(args.output_file, mastery)
+    tracing_report.draw_mastery(Path(args.output_file).with_suffix(".png"), mastery, tracer.settings.concepts)
+    return log.rejected
+
+
+def predict_outcomes(args: PredictArguments) -> Sequence[tuple]:
+    """A row a record; returns the rows that were left out."""
+    predictor = outcome_prediction.load(args.model, args.model_revision, args.trust_remote_code)
+    settings, columns = predictor.settings, RecordColumns(record_id=args.id_column)
+    features = settings.number_columns, settings.category_columns
+    records, rows, rejected = read_records(
+        args.input_file, *features, columns, args.file_encoding, args.separator, args.skip_bad_rows
+    )
+    numbers, categories = records["numbers"][:], records["categories"][:]
+    written = {"record_id": records["record_id"][:] if args.id_column else rows, **predictor.predict_columns(numbers, categories)}
+    if args.explain:
+        effects = predictor.explain(numbers, categories)
+        written |= {f"effect_{group}": effects.effects[:, i].round(4) for i, group in enumerate(effects.groups)}
+    report.write_csv(args.output_file, written)
+    return rejected
 
 
 if __name__ == "__main__":

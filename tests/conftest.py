@@ -87,6 +87,26 @@ def finished_run(tmp_path_factory, essay_scoring, tiny_model) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def finished_tracer(tmp_path_factory) -> Path:
+    """A whole run of knowledge tracing on the sample school."""
+    out = tmp_path_factory.mktemp("finished") / "tracer"
+    load_recipe("knowledge_tracing").main(
+        ["--output_dir", str(out), "--num_train_epochs", "2", "--hidden_size", "16", "--disable_tqdm", "true"]
+    )
+    return out
+
+
+@pytest.fixture(scope="session")
+def finished_predictor(tmp_path_factory) -> Path:
+    """A whole run of outcome prediction on the sample school."""
+    out = tmp_path_factory.mktemp("finished") / "predictor"
+    load_recipe("outcome_prediction").main(
+        ["--output_dir", str(out), "--num_train_epochs", "2", "--hidden_size", "16", "--disable_tqdm", "true"]
+    )
+    return out
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("real_data") and not os.environ.get("EDU_DATA_DIR"):

@@ -1,6 +1,7 @@
 """What each recipe must do, whatever its task; a new recipe joins by its name."""
 
 import ast
+import csv
 import json
 import os
 import re
@@ -14,10 +15,14 @@ import yaml
 from conftest import ROOT, load_recipe
 from loopback_hub import card_errors
 
+from trainers.arguments import AdapterArguments
 from trainers.base import use_all_cores
 from trainers.parser import RecipeParser
 
-RECIPES = ["essay_scoring"]
+FINISHED = {
+    "essay_scoring": "finished_run", "knowledge_tracing": "finished_tracer", "outcome_prediction": "finished_predictor",
+}  # recipe -> the fixture of a whole run  # fmt: skip
+RECIPES = list(FINISHED)
 CONFIGS = sorted((ROOT / "recipes/configs").rglob("*.yaml"))
 
 
@@ -27,7 +32,8 @@ def test_help_prints_every_option(name, capsys):
     with pytest.raises(SystemExit) as stopped:
         recipe.main(["--help"])
     printed = capsys.readouterr().out
-    assert stopped.value.code == 0 and "--config" in printed and "--lora_r" in printed and "--output_dir" in printed
+    assert stopped.value.code == 0 and "--config" in printed and "--output_dir" in printed and "--train_file" in printed
+    assert ("--lora_r" in printed) is (AdapterArguments in recipe.OPTIONS)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}/{p.name}")
@@ -53,13 +59,14 @@ def test_a_recipe_reads_like_a_page(name):
     source = (ROOT / "recipes" / f"{name}.py").read_text()
     tree = ast.parse(source)
     assert 120 <= len(source.splitlines()) <= 200
-    assert source.count("accelerate launch") >= 3 and "essay_id,prompt_id" in ast.get_docstring(tree)
+    header, row = re.search(r"\n {4}(\w+(?:,\w+)+)\n {4}(\S.*,.*)\n", ast.get_docstring(tree)).groups()
+    assert source.count("accelerate launch") >= 3 and len(next(csv.reader([row]))) == len(header.split(",")), "a sample row"
     assert not re.search(r"^from recipes|^import recipes", source, re.M)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_card_is_valid_and_tells_what_a_user_asks(name, request):
-    folder = request.getfixturevalue({"essay_scoring": "finished_run"}[name])
+    folder = request.getfixturevalue(FINISHED[name])
     card, metrics = (folder / "README.md").read_text(), json.loads((folder / "metrics.json").read_text())
     header = yaml.safe_load(card.split("---")[1])
     assert not card_errors(card) and "More information needed" not in card

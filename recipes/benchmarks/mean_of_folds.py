@@ -1,4 +1,4 @@
-"""The mean over the folds of a data set: one table of several runs' metrics.json.
+"""The mean over the folds of a data set, or over seeds: one table of several runs' metrics.json.
 
     for k in 0 1 2 3 4; do
       accelerate launch recipes/essay_scoring.py --config recipes/configs/essay_scoring/asap_minilm.yaml --fold $k \\
@@ -7,7 +7,8 @@
     python recipes/benchmarks/mean_of_folds.py --metrics_files runs/asap_minilm/fold_*/metrics.json
 
 The test splits of the folds must not overlap. The interval of a difference comes from the bootstrap of each fold: the
-variance of a mean of independent folds is the mean of their variances, divided by their number.
+variance of a mean of independent folds is the mean of their variances, divided by their number. With --seeds the runs share one
+test split, and so does the interval: it is the mean of theirs.
 """
 
 import json
@@ -31,6 +32,7 @@ class FoldsArguments:
     _argument_group_name = "folds"
 
     metrics_files: list[str] = field(metadata={"help": "metrics.json of each fold"})
+    seeds: bool = field(default=False, metadata={"help": "the runs differ in their seed alone"})
     output_file: str | None = field(default=None, metadata={"help": "write the means as json, too"})
 
 
@@ -39,13 +41,19 @@ def main(argv: list[str] | None = None) -> dict:
     (args,) = RecipeParser((FoldsArguments,), description=__doc__).parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folds = [read_metrics(path) for path in args.metrics_files]
+    if "prompts" not in folds[0]["test"]:
+        means = {name: mean_metrics(folds, name, args.seeds) for name in folds[0]["systems"]}
+        print(f"{len(folds)} {'seeds' if args.seeds else 'folds'}\n\n{report.as_markdown(metrics_table(means, folds[0]))}\n")
+        if len(alerts := alert_table(folds)) > 1 and not args.seeds:
+            print(report.as_markdown(alerts))
+        if args.output_file:
+            report.write_json(args.output_file, means)
+        return means
     systems = {name: average([f["systems"][name] for f in folds]) for name in folds[0]["systems"]}
     for name, row in systems.items():
-        spans = [f["kappa_intervals"][name]["behind"] for f in folds if "behind" in f["kappa_intervals"].get(name, {})]
+        spans = [f["intervals"][name]["behind"] for f in folds if "behind" in f["intervals"].get(name, {})]
         if len(spans) == len(folds):
-            gap = systems[folds[0]["system"]]["mean"] - row["mean"]
-            reach = 1.96 * np.sqrt(sum(((high - low) / 3.92) ** 2 for low, high in spans)) / len(folds)
-            row["behind"] = [gap - reach, gap + reach]
+            row["behind"] = interval(systems[folds[0]["system"]]["mean"] - row["mean"], spans)
     prompts = list(systems[folds[0]["system"]]["prompts"])
     table = [["", "mean QWK", *prompts, "by Fisher's z", f"{folds[0]['system']} minus it, 95%"]]
     for name, row in systems.items():
@@ -58,6 +66,58 @@ def main(argv: list[str] | None = None) -> dict:
     if args.output_file:
         report.write_json(args.output_file, systems)
     return systems
+
+
+def interval(gap: float, spans: list[list[float]]) -> list[float]:
+    """95% interval of a mean difference of independent folds, from the interval of each."""
+    reach = 1.96 * np.sqrt(sum(((high - low) / 3.92) ** 2 for low, high in spans)) / len(spans)
+    return [float(gap - reach), float(gap + reach)]
+
+
+def mean_metrics(folds: list[dict], name: str, seeds: bool) -> dict:
+    """Of one system: mean and standard deviation (n - 1) of each metric, and how far ours lies above it in the first."""
+    rows = [fold["systems"][name] for fold in folds]
+    shared = [m for m, v in rows[0].items() if isinstance(v, float) and all(m in row for row in rows)]
+    means = {m: float(np.mean([row[m] for row in rows])) for m in shared}
+    found: dict = {"mean": means, "sd": {m: float(np.std([row[m] for row in rows], ddof=len(rows) > 1)) for m in shared}}
+    spans = [fold["intervals"][name]["behind"] for fold in folds if "behind" in fold["intervals"].get(name, {})]
+    if len(spans) == len(folds):
+        metric = leading_metric(folds[0])
+        gap = np.mean([fold["test"][metric] for fold in folds]) - means[metric]
+        found["behind"] = np.mean(spans, axis=0).tolist() if seeds else interval(float(gap), spans)
+    return found
+
+
+def leading_metric(metrics: dict) -> str:
+    """The metric whose intervals a run has."""
+    return "roc_auc" if "roc_auc" in metrics["test"] else "root_mean_squared_error"
+
+
+def metrics_table(means: dict[str, dict], first: dict) -> list[list[str]]:
+    """One line a system: each metric as mean and standard deviation, and ours minus it."""
+    metrics = list(means[first["system"]]["mean"])
+    table = [["", *(report.SHORT.get(m, m.replace("_", " ")) for m in metrics), f"{first['system']} minus it, 95%"]]
+    for name, row in means.items():
+        cells = [f"{row['mean'][m]:.3f} ({row['sd'][m]:.3f})" if m in row["mean"] else "-" for m in metrics]
+        table.append([name, *cells, "{:+.3f} to {:+.3f}".format(*row["behind"]) if "behind" in row else "-"])
+    return table
+
+
+def alert_table(folds: list[dict]) -> list[list[str]]:
+    """How groups fare under the alert: mean rates, and the mean gap to all others with its interval; groups of every fold."""
+    table = [["group", "FPR", "FPR gap, 95%", "FNR", "FNR gap, 95%"]]
+    for column, groups in folds[0].get("subgroups", {}).items():
+        for group in groups:
+            rows = [fold["subgroups"][column].get(group, {}) for fold in folds]
+            if not all("false_positive_gap" in row for row in rows):
+                continue
+            cells = [f"{column}: {group}"]
+            for kind in ("positive", "negative"):
+                gap = float(np.mean([row[f"false_{kind}_gap"] for row in rows]))
+                span = "{:+.3f} to {:+.3f}".format(*interval(gap, [row[f"false_{kind}_gap_interval"] for row in rows]))
+                cells += [_mean([row[f"false_{kind}_rate"] for row in rows]), f"{gap:+.3f} ({span})"]
+            table.append(cells)
+    return table
 
 
 def read_metrics(path: str) -> dict:
