@@ -94,6 +94,17 @@ def as_text(value: object) -> str:
     return "" if value is None else str(value).strip()
 
 
+def require_file(path: str | Path) -> None:
+    """Raise a `DataError` where there is no such file."""
+    path = Path(path)
+    if not path.is_file():
+        close = closest(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else None
+        raise DataError(
+            f"there is no file {path}." + (f" Did you mean '{close}'?" if close else ""),
+            fix="Paths are taken from the folder the command runs in.",
+        )
+
+
 def read_table(path: str | Path, encoding: str | None = None, separator: str | None = None) -> Table:
     """Read a table.
 
@@ -109,12 +120,7 @@ def read_table(path: str | Path, encoding: str | None = None, separator: str | N
     path = Path(path)
     suffixes = [s.lower() for s in path.suffixes]
     kind = suffixes[-2] if len(suffixes) > 1 and suffixes[-1] == ".gz" else (suffixes or [""])[-1]
-    if not path.is_file():
-        close = closest(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else None
-        raise DataError(
-            f"there is no file {path}." + (f" Did you mean '{close}'?" if close else ""),
-            fix="Paths are taken from the folder the command runs in.",
-        )
+    require_file(path)
     if kind not in SUFFIXES:
         raise DataError("unknown kind of file.", file=path, found=kind, expected=f"one of {', '.join(SUFFIXES)}")
     if kind == ".parquet":

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from edu_datasets import DataError, EssayColumns, RecordColumns, ResponseColumns
 from edu_datasets.essays import read_essays, read_prompts
+from edu_datasets.files import require_file
 from edu_datasets.records import read_records
 from edu_datasets.responses import number_answers, read_log
 from trainers import essay_report, essay_scoring, knowledge_tracing, outcome_prediction, report, tracing_report
@@ -89,6 +90,7 @@ def main(argv: list[str] | None = None) -> Path:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not Path(args.output_file).absolute().parent.is_dir():
         raise ConfigurationError(f"--output_file: there is no folder {Path(args.output_file).parent}.")
+    require_file(args.input_file)
     task = load_artifact(find_checkpoint(args.model, args.model_revision)).task
     if task == "essay_scoring":
         rejected = score_essays(args, essay_args)

@@ -72,17 +72,18 @@ class KnowledgeTracingTrainer(EduTrainer):
         kwargs["args"].greater_is_better = METRICS[metric]
         kwargs["args"].label_names = ["labels"]
         self.settings, self.splits = settings, splits
-        self.windows = {
-            split: rows.map(
-                encode, batched=True, batch_size=64, with_indices=True, fn_kwargs={"settings": settings},
-                remove_columns=rows.column_names, desc=f"windows of {split}",
-            ).with_format("numpy")
-            for split, rows in splits.items()
-        }  # fmt: skip
+        self.windows = {split: self.cut(rows, split) for split, rows in splits.items()}
         super().__init__(
             compute_metrics=self.validation_metrics, train_dataset=self.windows["train"], eval_dataset=self.windows["validation"],
             data_collator=TracingCollator(settings.concepts_per_step), **kwargs,
         )  # fmt: skip
+
+    def cut(self, learners: Dataset, name: str) -> Dataset:
+        """The windows of these learners; see `tracing_settings.encode`."""
+        return learners.map(
+            encode, batched=True, batch_size=64, with_indices=True, fn_kwargs={"settings": self.settings},
+            remove_columns=learners.column_names, desc=f"windows of {name}",
+        ).with_format("numpy")  # fmt: skip
 
     def loss_terms(self, model, inputs):
         labels = inputs["labels"]
@@ -109,9 +110,8 @@ class KnowledgeTracingTrainer(EduTrainer):
 
     # ---- after training -----------------------------------------------------------------------------------------------
 
-    def answer_logits(self, split: str) -> np.ndarray:
-        """The logit of each answer of a split, float array (answers,), learner by learner in order."""
-        windows = self.windows[split]
+    def answer_logits(self, windows: Dataset) -> np.ndarray:
+        """The logit of each answer, float array (answers,), learner by learner in order."""
         logits = self.logits(windows)
         return np.concatenate(
             [row[: len(labels)][labels != IGNORED] for row, labels in zip(logits, windows["labels"], strict=True)]
@@ -128,14 +128,15 @@ class KnowledgeTracingTrainer(EduTrainer):
         """
         settings, concepts = self.settings, len(self.settings.concepts)
         steps = {s: read_steps(self.splits[s], concepts, settings.base_rate) for s in ("train", "calibration", "test")}
-        logits = self.answer_logits("calibration")
-        slope, intercept = platt(logits, steps["calibration"].correct)
+        slope, intercept = platt(self.answer_logits(self.windows["calibration"]), steps["calibration"].correct)
         self.model.rescale_logits(slope, intercept)
-        calibrated = 1 / (1 + np.exp(-(slope * logits + intercept)))
-        settings.spread = fit_spread(*pairs_in_succession(steps["calibration"], calibrated))
+        # a mastery is of a concept, not of one question: how far it is off shows where the question is not told
+        unnamed = self.splits["calibration"].map(lambda row: {"questions": [0] * len(row["questions"])})
+        of_concepts = 1 / (1 + np.exp(-self.answer_logits(self.cut(unnamed, "concepts")).astype(float)))
+        settings.spread = fit_spread(*pairs_in_succession(steps["calibration"], of_concepts))
 
         systems = tracing_baselines(steps["train"], steps["test"], self.args.seed)
-        ours = 1 / (1 + np.exp(-self.answer_logits("test").astype(float)))
+        ours = 1 / (1 + np.exp(-self.answer_logits(self.windows["test"]).astype(float)))
         systems[self.ours] = ours
         later = steps["test"].step > 0
         results = {name: probability_metrics(p[later], steps["test"].correct[later]) for name, p in systems.items()}
