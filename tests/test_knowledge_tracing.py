@@ -291,7 +291,7 @@ def test_mastery_tells_each_concept_of_each_learner_with_an_interval(finished):
         "mastery_high",
         "answers",
     ]
-    assert all(0 < float(r["mastery_low"]) <= float(r["mastery"]) <= float(r["mastery_high"]) < 1 for r in rows)
+    assert all(0 <= float(r["mastery_low"]) < float(r["mastery"]) < float(r["mastery_high"]) <= 1 for r in rows)
     assert sum(int(r["answers"]) for r in rows) == 120 * 40
     assert (out / "mastery.png").stat().st_size > 5000
     easy, hard = ([float(r["mastery"]) for r in rows if r["concept"] == c] for c in ("c4", "c1"))
