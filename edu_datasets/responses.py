@@ -266,7 +266,7 @@ def _load_three_lines(folder: Path, name: str, seed: int, prefix: str | None = N
     most = max(max(c[0] for c in row) for d in found.values() for row in d["concepts"] if row)
     return ResponseDataset(
         splits, name, [str(i) for i in range(1, most + 1)], licence="not stated; ASSISTments has its own terms of use",
-        split_protocol=f"Distributed test split, by learner; validation is {len(cut[0]):,} of {learners:,} training learners, seed {seed}.",
+        split_protocol=f"Distributed test split, by learner; validation is {len(cut[0])} of the {learners} others, seed {seed}.",
         rows_read=sum(len(c) for d in found.values() for c in d["correct"]),
         warnings=[EXPANDED.replace("%%", "%")] if name == "assist2009_updated" else [],
     )  # fmt: skip
