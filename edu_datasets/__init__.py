@@ -1,21 +1,33 @@
 """What the data is: load, check, split. Knows nothing of torch or of a Trainer."""
 
+from .dialogues import DialogueColumns, DialogueDataset, every_reply, load_dialogues, read_dialogues
 from .errors import DataError
 from .essays import EssayColumns, EssayDataset, load_essays
+from .passages import PassageColumns, PassageDataset, add_unanswerable, load_passages, read_passages
 from .records import RecordColumns, RecordDataset, load_records
 from .responses import ResponseColumns, ResponseDataset, load_responses
 from .splits import halve_validation
 
 __all__ = [
     "DataError",
+    "DialogueColumns",
+    "DialogueDataset",
     "EssayColumns",
     "EssayDataset",
+    "PassageColumns",
+    "PassageDataset",
     "RecordColumns",
     "RecordDataset",
     "ResponseColumns",
     "ResponseDataset",
+    "add_unanswerable",
+    "every_reply",
     "halve_validation",
+    "load_dialogues",
     "load_essays",
+    "load_passages",
     "load_records",
     "load_responses",
+    "read_dialogues",
+    "read_passages",
 ]

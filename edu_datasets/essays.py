@@ -15,7 +15,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from .errors import DataError
-from .files import Table, as_text, closest, decode, read_bytes, read_table
+from .files import Table, as_text, check_text, closest, decode, read_bytes, read_table
 from .schema import ESSAYS
 from .splits import connected_groups, find_leaks, k_folds, split_by_group, text_keys
 
@@ -421,19 +421,8 @@ def _read_rows(table: Table, columns: EssayColumns, *, need_scores: bool, skip: 
 
 def _check_text(table: Table, column: str, value: object, i: int, may_be_empty: bool) -> str:
     text = as_text(value)
-    if not text and not may_be_empty:
-        raise DataError("the essay is empty.", file=table.path, row=table.rows[i], column=column, expected="a text")
-    if len(text) > MAX_CHARACTERS:
-        raise DataError(
-            f"the essay has {len(text):,} characters.", file=table.path, row=table.rows[i], column=column,
-            expected=f"at most {MAX_CHARACTERS:,}", fix="Look for a quote that never closes, or for the wrong column.",
-        )  # fmt: skip
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:  # json allows half of a surrogate pair
-        raise DataError("the essay holds half a character.", file=table.path, row=table.rows[i], column=column) from error
-    if "\x00" in text:
-        raise DataError("the essay holds a zero byte.", file=table.path, row=table.rows[i], column=column)
+    if text or not may_be_empty:
+        check_text(text, "the essay", MAX_CHARACTERS, file=table.path, row=table.rows[i], column=column)
     return text
 
 

@@ -45,6 +45,11 @@ class Table:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def where(self, keep: Sequence[bool]) -> Table:
+        """The rows for which `keep` is true."""
+        columns = {name: [v for v, k in zip(values, keep, strict=True) if k] for name, values in self.columns.items()}
+        return Table(self.path, columns, [row for row, k in zip(self.rows, keep, strict=True) if k])
+
     def column(self, name: str, option: str) -> list:
         """The values of column `name`.
 
@@ -92,6 +97,36 @@ def as_text(value: object) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else str(int(value)) if value.is_integer() else repr(float(value))
     return "" if value is None else str(value).strip()
+
+
+def check_text(text: str, what: str, most: int, *, file: Path, row: int, column: str | None) -> str:
+    """`text`, where it can be used.
+
+    Args:
+        text: The text.
+        what: What it is, for the message: 'the question', say.
+        most: The most characters it may have.
+        file: The file it comes from.
+        row: Its row.
+        column: Its column.
+
+    Raises:
+        DataError: It is empty, too long, or holds half a character or a zero byte.
+    """
+    if not text.strip():
+        raise DataError(f"{what} is empty.", file=file, row=row, column=column, expected="a text")
+    if len(text) > most:
+        raise DataError(
+            f"{what} has {len(text):,} characters.", file=file, row=row, column=column, expected=f"at most {most:,}",
+            fix="Look for a quote that never closes, or for the wrong column.",
+        )  # fmt: skip
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:  # json allows half of a surrogate pair
+        raise DataError(f"{what} holds half a character.", file=file, row=row, column=column) from error
+    if "\x00" in text:
+        raise DataError(f"{what} holds a zero byte.", file=file, row=row, column=column)
+    return text
 
 
 def require_file(path: str | Path) -> None:
@@ -241,17 +276,26 @@ def _check_header(header: Sequence[str], path: Path) -> None:
         raise DataError(f"column {list(header).index('') + 1} has no name in the header.", file=path, row=1)
 
 
+def parse_json(text: str, path: Path, row: int | None = None) -> object:
+    """The value that `text` is.
+
+    Raises:
+        DataError: It is not json; `row`, or else the line of the file, is named.
+    """
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        where = row or getattr(error, "lineno", 1)
+        raise DataError(f"not valid json ({type(error).__name__}).", file=path, row=where) from error
+
+
 def _read_json(path: Path, text: str, lines: bool) -> Table:
     records: list[tuple[int, dict]] = []
     parts = enumerate(text.split("\n"), start=1) if lines else [(1, text)]
     for row, part in parts:
         if not part.strip():
             continue
-        try:
-            value = json.loads(part)
-        except (json.JSONDecodeError, RecursionError) as error:
-            where = row if lines else getattr(error, "lineno", 1)
-            raise DataError(f"not valid json ({type(error).__name__}).", file=path, row=where) from error
+        value = parse_json(part, path, row if lines else None)
         if lines:
             records.append((row, value))
         elif isinstance(value, dict) and value and all(isinstance(v, list) for v in value.values()):

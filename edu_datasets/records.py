@@ -506,7 +506,7 @@ def _oulad(folder: Path, cutoff: str | float | None, split: str, withdrawn: bool
         seen = {learner for learner, e in zip(table.columns["learner"], early, strict=True) if e}
         new = [learner not in seen and not e for learner, e in zip(table.columns["learner"], early, strict=True)]
         left_out["in both years"] = len(table) - sum(early) - sum(new)
-        tables = {"train": _rows_where(table, early), "test": _rows_where(table, new)}
+        tables = {"train": table.where(early), "test": table.where(new)}
         known = set(tables["train"].columns["module"])
         for module in sorted(set(tables["test"].columns["module"]) - known):
             n = tables["test"].columns["module"].count(module)
@@ -520,8 +520,3 @@ def _oulad(folder: Path, cutoff: str | float | None, split: str, withdrawn: bool
         tables, columns, "oulad", "binary", "fail", found.groups, day, f"day {day.stated}",
         "cc-by-4.0 as the Open University states it; not stated in the copy", protocol, left_out, found.rows_read, warnings,
     )  # fmt: skip
-
-
-def _rows_where(table: Table, keep: Sequence[bool]) -> Table:
-    columns = {name: [v for v, k in zip(values, keep, strict=True) if k] for name, values in table.columns.items()}
-    return Table(table.path, columns, [row for row, k in zip(table.rows, keep, strict=True) if k])

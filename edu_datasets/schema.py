@@ -72,3 +72,72 @@ in `RecordDataset.classes`, from 0 on; nan where it is unknown. `time` is how ma
 the time that an alert leaves; nan where it is unknown. `learner_id` and `group_id` are '' where unknown; `group_id` is what a
 split may not cut. `subgroups` has one entry a subgroup column (`RecordDataset.subgroup_columns`), '' where unknown.
 """
+
+PASSAGES = Features(
+    {
+        "question_id": Value("string"),
+        "passage_id": Value("string"),
+        "story_id": Value("string"),
+        "context": Value("string"),
+        "question": Value("string"),
+        "answers": List(Value("string")),
+        "answer_starts": List(Value("int32")),
+        "answer_ends": List(Value("int32")),
+        "answer_f1s": List(Value("float32")),
+        "answerable": Value("bool"),
+        "attributes": List(Value("string")),
+        "distractors": List(Value("string")),
+    }
+)
+"""One question about a text a row.
+
+    {"question_id": "Q031", "passage_id": "The flood#1", "story_id": "The flood", "context": "... the keeper rang the bell ...",
+     "question": "How did the keeper warn the town?", "answers": ["he rang the bell", "the bell"], "answer_starts": [41, 46],
+     "answer_ends": [54, 54], "answer_f1s": [0.8, 1.0], "answerable": True, "attributes": ["explicit"],
+     "distractors": ["a horn", "a drum", "a letter"]}
+
+`answers` are all references as their writers wrote them, [] where the question is unanswerable. Answer i is found, as well as it
+can be, at `context[answer_starts[i]:answer_ends[i]]`, in characters; `answer_f1s[i]` is the F1 of that span against the answer,
+1 where it stands there word for word. Where not one word of an answer stands in the context both offsets are -1: the question
+is answerable, but there is no span to train on. `story_id` is what a split may not cut: the story, the article, or else the
+passage. `attributes` has one entry a name in `PassageDataset.attribute_names`, '' where unknown. `distractors` are wrong answers
+of a multiple choice question, [] where there are none.
+"""
+
+DIALOGUES = Features(
+    {
+        "dialogue_id": Value("string"),
+        "source": Value("string"),
+        "learner_id": Value("string"),
+        "problem_id": Value("string"),
+        "group_id": Value("string"),
+        "problem": Value("string"),
+        "solution": Value("string"),
+        "context": Value("string"),
+        "profile": Value("string"),
+        "turns": List(
+            {
+                "role": Value("string"),
+                "text": Value("string"),
+                "move": Value("string"),
+                "source_move": Value("string"),
+                "target": Value("bool"),
+                "alternatives": List({"text": Value("string"), "move": Value("string")}),
+            }
+        ),
+    }
+)
+"""One dialogue a row, oldest turn first; learner and tutor take turns, and either may begin.
+
+    {"dialogue_id": "D007", "source": "sample_school", "learner_id": "L009", "problem_id": "M04", "group_id": "M04",
+     "problem": "Work out 1/2 + 1/3.", "solution": "5/6", "context": "", "profile": "Grade 7. Adds tops and bottoms.",
+     "turns": [{"role": "learner", "text": "2/5?", "move": "", "source_move": "", "target": False, "alternatives": []},
+               {"role": "tutor", "text": "Is 2/5 more or less than 1/2?", "move": "question", "source_move": "question",
+                "target": True, "alternatives": [{"text": "What is the common denominator?", "move": "hint"}]}]}
+
+`role` is 'learner' or 'tutor'. `move` is one of `tutoring.MOVES`, '' for learners and where the source does not say;
+`source_move` is the label in the source's words. `target` marks the tutor's turns that a model should learn: not those that
+stand in another row too, and not a novice's. `alternatives` are other good turns in its place. `problem`, `solution`, `context`
+(course text, or what the learner handed in) and `profile` (what is known of the learner) are what a tutor may know, '' where
+unknown. `source` is the data set. `group_id` is what a split may not cut.
+"""

@@ -85,7 +85,8 @@ def halve_validation(splits: DatasetDict, seed: int) -> DatasetDict:
     What chose a checkpoint has seen the scores it was chosen on: calibration and intervals need rows of their own.
 
     Args:
-        splits: Splits with a column group_id; text, and prompt_id or target, are heeded where they are there.
+        splits: Splits with a column group_id or story_id; text or context, and prompt_id, target or answerable, are heeded where
+            they are there.
         seed: Seed of the cut.
 
     Returns:
@@ -93,9 +94,10 @@ def halve_validation(splits: DatasetDict, seed: int) -> DatasetDict:
         cut, and serves as both.
     """
     rows = splits["validation"]
-    texts = [text_keys(rows["text"])] if "text" in rows.column_names else []
-    strata = next((rows[c] for c in ("prompt_id", "target") if c in rows.column_names), [""] * len(rows))
-    groups = connected_groups(rows["group_id"], *texts)
+    names = rows.column_names
+    texts = [text_keys(rows[c]) for c in ("text", "context") if c in names]
+    strata = next((rows[c] for c in ("prompt_id", "target", "answerable") if c in names), [""] * len(rows))
+    groups = connected_groups(rows["group_id" if "group_id" in names else "story_id"], *texts)
     if len(set(groups)) < 2:
         logger.warning("validation cannot be halved: the same rows choose the checkpoint and calibrate")
         return DatasetDict({**splits, "calibration": rows})
