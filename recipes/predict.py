@@ -3,6 +3,7 @@
     python recipes/predict.py --model runs/essay_scoring --input_file new_essays.csv --output_file scores.csv
     python recipes/predict.py --model runs/knowledge_tracing --input_file answers.csv --output_file mastery.csv
     python recipes/predict.py --model runs/outcome_prediction --input_file this_year.csv --output_file outcomes.csv
+    python recipes/predict.py --model runs/question_answering --input_file questions.csv --output_file answers.csv
 
 Essay scoring: the file needs a column with the text (--text_column), and one with the prompt (--prompt_column) where the model
 knows several. The output has one row an essay: its id or row number, its prompt, the rounded score and the unrounded one, the
@@ -18,6 +19,10 @@ mastery.png beside it is the same as a heat map.
 Outcome prediction: the file has the columns the model was trained on, without the outcome. The output has a row a record: what is
 predicted, the probability of each class, and whether that is an alert; --explain adds what each group of features did to it.
 
+Question answering: the file has a column with the text (--context_column) and one with the question (--question_column). The
+output has a row a question: the answer, where it stands in the text (answer_start, answer_end, in characters from 0 on), how
+likely it is right, and whether the model abstained. --explain also writes a page (.html) with the answers marked in the texts.
+
 Rows that cannot be used end the run, or with --skip_bad_rows are left out and listed in <output>.rejected.csv.
 """
 
@@ -26,12 +31,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edu_datasets import DataError, EssayColumns, RecordColumns, ResponseColumns
+from edu_datasets import DataError, EssayColumns, PassageColumns, RecordColumns, ResponseColumns, read_passages
 from edu_datasets.essays import read_essays, read_prompts
 from edu_datasets.files import require_file
 from edu_datasets.records import read_records
 from edu_datasets.responses import number_answers, read_log
-from trainers import essay_report, essay_scoring, knowledge_tracing, outcome_prediction, report, tracing_report
+from trainers import (
+    answering_report,
+    essay_report,
+    essay_scoring,
+    knowledge_tracing,
+    outcome_prediction,
+    question_answering,
+    report,
+    tracing_report,
+)
 from trainers.artifact import load_artifact
 from trainers.checkpoints import find_checkpoint
 from trainers.parser import ConfigurationError, RecipeParser, run
@@ -49,7 +63,7 @@ class PredictArguments:
     file_encoding: str | None = field(default=None, metadata={"help": "encoding of the file; found out where not given"})
     separator: str | None = field(default=None, metadata={"help": "separator of a csv; found out where not given"})
     id_column: str | None = field(default=None, metadata={"help": "column with an id, copied to the output"})
-    explain: bool = field(default=False, metadata={"help": "tell what moved each score or outcome"})
+    explain: bool = field(default=False, metadata={"help": "tell what moved each prediction, or mark answers in the texts"})
     skip_bad_rows: bool = field(default=False, metadata={"help": "leave rows that cannot be used out and list them"})
     batch_size: int = field(default=32, metadata={"help": "rows a step"})
     model_revision: str = field(default="main", metadata={"help": "branch, tag or commit on the Hub"})
@@ -78,15 +92,24 @@ class TracingArguments:
     learner_column: str = field(default="learner", metadata={"help": "column that names the learner"})
     correct_column: str = field(default="correct", metadata={"help": "column with 1 or 0 (true or false)"})
     concept_column: str | None = field(default="concepts", metadata={"help": "column with the concepts, separated by ';'"})
-    question_column: str | None = field(default=None, metadata={"help": "column that names the question"})
+    question_column: str | None = field(default=None, metadata={"help": "column that names the question, or holds it"})
     time_column: str | None = field(default=None, metadata={"help": "column with the time: seconds, or a date with a time"})
     sort_by_time: bool = field(default=False, metadata={"help": "sort a learner's answers by time instead of refusing disorder"})
 
 
+@dataclass
+class AnsweringArguments:
+    """For a model of question_answering; --question_column is its column with the question, 'question' if not given."""
+
+    _argument_group_name = "question answering"
+
+    context_column: str = field(default="context", metadata={"help": "column with the text"})
+
+
 def main(argv: list[str] | None = None) -> Path:
     """Predict for a file. Returns the path of the output; raises on error."""
-    parser = RecipeParser((PredictArguments, EssayArguments, TracingArguments), description=__doc__)
-    args, essay_args, tracing_args = parser.parse(argv)
+    parser = RecipeParser((PredictArguments, EssayArguments, TracingArguments, AnsweringArguments), description=__doc__)
+    args, essay_args, tracing_args, answering_args = parser.parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not Path(args.output_file).absolute().parent.is_dir():
         raise ConfigurationError(f"--output_file: there is no folder {Path(args.output_file).parent}.")
@@ -96,6 +119,8 @@ def main(argv: list[str] | None = None) -> Path:
         rejected = score_essays(args, essay_args)
     elif task == "knowledge_tracing":
         rejected = trace_answers(args, tracing_args)
+    elif task == "question_answering":
+        rejected = answer_questions(args, answering_args, tracing_args.question_column or "question")
     else:
         rejected = predict_outcomes(args)
     if rejected:
@@ -149,6 +174,21 @@ def trace_answers(args: PredictArguments, own: TracingArguments) -> Sequence[tup
     report.write_csv(args.output_file, mastery)
     tracing_report.draw_mastery(Path(args.output_file).with_suffix(".png"), mastery, tracer.settings.concepts)
     return log.rejected
+
+
+def answer_questions(args: PredictArguments, own: AnsweringArguments, question_column: str) -> Sequence[tuple]:
+    """A row a question; returns the rows that were left out."""
+    columns = PassageColumns(own.context_column, question_column, answers=(), question_id=args.id_column)
+    asked, rows, rejected = read_passages(args.input_file, columns, args.file_encoding, args.separator, args.skip_bad_rows)
+    reader = question_answering.load(args.model, args.model_revision, args.trust_remote_code)
+    contexts, questions = asked["context"][:], asked["question"][:]
+    answers = reader.predict_columns(contexts, questions, args.batch_size)
+    ids = asked["question_id"][:] if args.id_column else rows
+    report.write_csv(args.output_file, {"question_id": ids, **answers})
+    if args.explain:
+        page = Path(args.output_file).with_suffix(".html")
+        answering_report.write_marked_texts(page, ids, questions, contexts, answers)
+    return rejected
 
 
 def predict_outcomes(args: PredictArguments) -> Sequence[tuple]:

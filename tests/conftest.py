@@ -60,7 +60,9 @@ def tiny_model(tmp_path_factory, sample) -> str:
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[(t, vocabulary[t]) for t in ("[CLS]", "[SEP]")]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(t, vocabulary[t]) for t in ("[CLS]", "[SEP]")],
     )
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
@@ -104,6 +106,17 @@ def finished_predictor(tmp_path_factory) -> Path:
     load_recipe("outcome_prediction").main(
         ["--output_dir", str(out), "--num_train_epochs", "2", "--hidden_size", "16", "--disable_tqdm", "true"]
     )
+    return out
+
+
+@pytest.fixture(scope="session")
+def finished_reader(tmp_path_factory, tiny_model) -> Path:
+    """A whole run of question answering on the sample school."""
+    out = tmp_path_factory.mktemp("finished") / "reader"
+    load_recipe("question_answering").main(
+        ["--model_name_or_path", tiny_model, "--output_dir", str(out), "--num_train_epochs", "2", "--max_length", "256",
+         "--also_test_on", "sample_school", "--disable_tqdm", "true"]
+    )  # fmt: skip
     return out
 
 

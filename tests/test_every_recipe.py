@@ -21,6 +21,7 @@ from trainers.parser import RecipeParser
 
 FINISHED = {
     "essay_scoring": "finished_run", "knowledge_tracing": "finished_tracer", "outcome_prediction": "finished_predictor",
+    "question_answering": "finished_reader",
 }  # recipe -> the fixture of a whole run  # fmt: skip
 RECIPES = list(FINISHED)
 CONFIGS = sorted((ROOT / "recipes/configs").rglob("*.yaml"))

@@ -143,6 +143,34 @@ def test_a_stranger_gets_the_predictions_of_the_one_who_trained(mode, kind, hub,
     assert (stranger.home / "hub.csv").read_text() == (stranger.home / "local.csv").read_text()
 
 
+@pytest.mark.parametrize(
+    "mode, kind", [("xet", []), ("lfs", ["--use_peft", "--merge_adapter", "false"])], ids=["whole", "adapter alone"]
+)
+def test_a_stranger_gets_the_answers_of_the_one_who_trained(mode, kind, hub, machine, tmp_path):
+    name, out, teacher = f"teacher/reader-{mode}", tmp_path / "run", machine(mode)
+    printed = teacher.run(
+        ROOT / "recipes/question_answering.py", "--model_name_or_path", BASE, "--output_dir", out, "--num_train_epochs", "1",
+        "--max_length", "256", "--disable_tqdm", "true", "--push_to_hub", "--hub_model_id", name, "--verify_push", *kind,
+    )  # fmt: skip
+    assert "published:" in printed and "verified:" in printed
+    pushed = hub.repository(name).files()[1]
+    assert ("adapter_model.safetensors" in pushed) is bool(kind) and "figures/risk_coverage.png" in pushed
+    assert not [p for p in pushed if p.endswith((".bin", ".pkl", ".pt", ".csv", ".yaml")) or "checkpoint" in p]
+
+    stranger = machine(mode, token=None)
+    shutil.copytree(out, stranger.home / "local")
+    text = "The ferry leaves at seven. It does not run on Sundays."
+    (stranger.home / "new.csv").write_text(f"context,question\n{text},When does the ferry leave?\n{text * 40},When not?\n")
+    for model, file in ((name, "hub.csv"), ("local", "local.csv")):
+        stranger.run(ROOT / "recipes/predict.py", "--model", model, "--input_file", "new.csv", "--output_file", file)
+    assert (stranger.home / "hub.csv").read_text() == (stranger.home / "local.csv").read_text()
+    assert len((stranger.home / "hub.csv").read_text().splitlines()) == 3
+    card = pushed["README.md"].content.decode()
+    snippet = re.search(r"```python\n(.*?)```", card, re.S).group(1)
+    assert not card_errors(card) and f'load("{name}")' in snippet
+    stranger.run("-c", snippet)
+
+
 def test_the_card_is_valid_and_its_snippet_runs_by_name(hub, machine, finished_run):
     machine().publish(finished_run, "teacher/card")
     card = hub.repository("teacher/card").files()[1]["README.md"].content.decode()

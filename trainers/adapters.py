@@ -8,6 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
 
 from .arguments import AdapterArguments
 from .parser import ConfigurationError
@@ -38,7 +39,7 @@ def add_lora(model: PreTrainedModel, args: AdapterArguments, task_type: TaskType
         use_rslora=args.use_rslora,
         use_dora=args.use_dora,
         # a pooler that the checkpoint never used must be trained whole, like the head
-        modules_to_save=["classifier", "score", *({n.rsplit(".", 1)[-1] for n in pooler})],
+        modules_to_save=["classifier", "score", "qa_outputs", *({n.rsplit(".", 1)[-1] for n in pooler})],
     )
     try:
         adapted = get_peft_model(model, config)
@@ -78,9 +79,15 @@ def merge(model: PeftModel, inputs: dict[str, torch.Tensor], tolerance: float = 
     """
     model.eval()
     with torch.no_grad():
-        before = model(**inputs).logits
+        before = _tensors(model(**inputs))
         merged = model.merge_and_unload()
-        difference = (merged(**inputs).logits - before).abs().max().item()
+        pairs = zip(before, _tensors(merged(**inputs)), strict=True)
+        difference = max((a - b).abs().max().item() for a, b in pairs)
     if difference > tolerance:
         raise RuntimeError(f"merging the adapter changed a logit by {difference:.2g}; save it alone: --merge_adapter false")
     return merged
+
+
+def _tensors(outputs: ModelOutput) -> list[torch.Tensor]:
+    """Logits, of whatever name."""
+    return [value for value in outputs.to_tuple() if isinstance(value, torch.Tensor)]

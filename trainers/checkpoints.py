@@ -12,7 +12,15 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
@@ -91,7 +99,7 @@ def load_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool = False) -> P
     Raises:
         ConfigurationError: It cannot be found or loaded.
     """
-    with _explained(checkpoint):
+    with explained(checkpoint):
         tokenizer = AutoTokenizer.from_pretrained(
             checkpoint.path, revision=checkpoint.revision, trust_remote_code=trust_remote_code
         )
@@ -108,16 +116,8 @@ def load_classifier(
     Raises:
         ConfigurationError: The checkpoint cannot be found or loaded.
     """
-    with _explained(checkpoint):
-        config = AutoConfig.from_pretrained(
-            checkpoint.path, revision=checkpoint.revision, trust_remote_code=args.trust_remote_code
-        )
-        for key in ("hidden_dropout_prob", "hidden_dropout", "resid_pdrop", "classifier_dropout", "embedding_dropout"):
-            if hasattr(config, key):
-                setattr(config, key, args.dropout)
-        for key in ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop"):
-            if hasattr(config, key):
-                setattr(config, key, args.attention_dropout)
+    with explained(checkpoint):
+        config = load_config(checkpoint, args)
         config.num_labels, config.problem_type = num_labels, "regression"
         config.pad_token_id = tokenizer.pad_token_id
         attention = args.attn_implementation or (None if torch.cuda.is_available() else LEAN)
@@ -138,14 +138,62 @@ def load_classifier(
     return model
 
 
+def load_config(checkpoint: Checkpoint, args: ModelArguments) -> PreTrainedConfig:
+    """The checkpoint's configuration with the dropout that was asked for, whatever the architecture calls it."""
+    config = AutoConfig.from_pretrained(checkpoint.path, revision=checkpoint.revision, trust_remote_code=args.trust_remote_code)
+    for key in (
+        "hidden_dropout_prob", "hidden_dropout", "resid_pdrop", "classifier_dropout", "embedding_dropout", "embd_pdrop",
+        "dropout", "qa_dropout",
+    ):  # fmt: skip
+        if hasattr(config, key):
+            setattr(config, key, args.dropout)
+    for key in ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop"):
+        if hasattr(config, key):
+            setattr(config, key, args.attention_dropout)
+    return config
+
+
 def load_trained_classifier(checkpoint: Checkpoint, trust_remote_code: bool = False) -> PreTrainedModel:
     """A trained sequence classifier as it was saved, in float32.
 
     Raises:
         ConfigurationError: It cannot be found or loaded.
     """
-    with _explained(checkpoint):
+    with explained(checkpoint):
         return AutoModelForSequenceClassification.from_pretrained(
+            checkpoint.path, revision=checkpoint.revision, dtype=torch.float32, trust_remote_code=trust_remote_code
+        )
+
+
+def load_reader(checkpoint: Checkpoint, args: ModelArguments) -> PreTrainedModel:
+    """A stock `AutoModelForQuestionAnswering` in float32; a new head starts at zero, one that was trained is kept.
+
+    Raises:
+        ConfigurationError: The checkpoint cannot be found or loaded.
+    """
+    with explained(checkpoint):
+        config = load_config(checkpoint, args)
+        config.num_labels = 2  # start and end
+        attention = args.attn_implementation or (None if torch.cuda.is_available() else LEAN)
+        with _no_load_report():
+            model, found = AutoModelForQuestionAnswering.from_pretrained(
+                checkpoint.path, revision=checkpoint.revision, config=config, dtype=torch.float32, attn_implementation=attention,
+                trust_remote_code=args.trust_remote_code, output_loading_info=True,
+            )  # fmt: skip
+    if any("qa_outputs" in name for name in found["missing_keys"]):
+        nn.init.zeros_(model.qa_outputs.weight)
+        nn.init.zeros_(model.qa_outputs.bias)
+    return model
+
+
+def load_trained_reader(checkpoint: Checkpoint, trust_remote_code: bool = False) -> PreTrainedModel:
+    """A trained reader as it was saved, in float32.
+
+    Raises:
+        ConfigurationError: It cannot be found or loaded.
+    """
+    with explained(checkpoint):
+        return AutoModelForQuestionAnswering.from_pretrained(
             checkpoint.path, revision=checkpoint.revision, dtype=torch.float32, trust_remote_code=trust_remote_code
         )
 
@@ -175,8 +223,8 @@ def _no_load_report():
         transformers_logging.set_verbosity(verbosity)
 
 
-class _explained:
-    """Turns what `from_pretrained` raises for a missing or foreign checkpoint into a message."""
+class explained:
+    """Context in which what `from_pretrained` raises for a missing or foreign checkpoint becomes a message."""
 
     def __init__(self, checkpoint: Checkpoint):
         self.checkpoint = checkpoint

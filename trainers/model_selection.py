@@ -80,7 +80,10 @@ def cross_validate(
     def mean_of(kind: str) -> dict[str, dict[str, float]]:
         shared = set.intersection(*(set(r[kind]) for r in results))
         rows = {name: [r[kind][name] for r in results] for name in results[0][kind] if name in shared}
-        return {name: {m: float(np.mean([r[m] for r in each])) for m in values} for name, each in rows.items()}
+        return {
+            name: {m: float(np.mean([r[m] for r in each])) for m in values if all(m in r for r in each)}
+            for name, each in rows.items()
+        }
 
     table = {
         "folds": {name: _numbers(r["test"]) for name, r in named.items()},

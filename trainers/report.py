@@ -37,6 +37,10 @@ SHORT = {
     "brier_score": "Brier",
     "log_loss": "log loss",
     "expected_calibration_error": "ECE",
+    "exact_match": "EM",
+    "f1": "F1",
+    "rouge_l": "ROUGE-L",
+    "confidence_roc_auc": "AUC of confidence",
 }
 """What tables call a metric; one that is not here goes by its own name."""
 ERRORS = (
