@@ -90,7 +90,8 @@ def mean_metrics(folds: list[dict], name: str, seeds: bool) -> dict:
 
 def leading_metric(metrics: dict) -> str:
     """The metric whose intervals a run has."""
-    return "roc_auc" if "roc_auc" in metrics["test"] else "root_mean_squared_error"
+    found = "roc_auc" if "roc_auc" in metrics["test"] else "root_mean_squared_error"
+    return metrics.get("metric", found)
 
 
 def metrics_table(means: dict[str, dict], first: dict) -> list[list[str]]:
