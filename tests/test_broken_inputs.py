@@ -580,10 +580,10 @@ def damaged_weights_of_a_trained_model(folder, model):
     return score(folder, essays(5), path, "--prompt_column", "prompt")
 
 
-@case("trained for question_answering", of=PREDICTION)
+@case("trained for speech_recognition", of=PREDICTION)
 def model_of_another_task(folder, model):
     path = Path(trained(folder, model)) / FILE_NAME
-    as_bytes(path, path.read_text().replace('"essay_scoring"', '"question_answering"'))
+    as_bytes(path, path.read_text().replace('"essay_scoring"', '"speech_recognition"'))
     return score(folder, essays(5), str(path.parent))
 
 
