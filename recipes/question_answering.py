@@ -5,7 +5,7 @@ A row of data is a question about a text, in your own names if you say so (--con
     context,question,answers
     "The ferry leaves at seven in the morning. In winter it does not run on Sundays.",When does the ferry leave?,at seven
 
-Train on the embedded sample (fictional, two minutes on a laptop):
+Train on the embedded sample (fictional, five minutes on two CPU cores):
 
     accelerate launch recipes/question_answering.py
 
