@@ -16,9 +16,16 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from .dialogue_rows import DialogueColumns, Part, check_dialogues, to_dialogues
 from .errors import DataError
 from .essays import SAMPLE_SCHOOL, find_data_dir, read_hub
-from .files import closest, read_table
+from .files import read_table, unknown_data_set
 from .schema import DIALOGUES
-from .splits import connected_groups, k_folds, split_by_group, text_keys
+from .splits import (
+    check_limits,
+    connected_groups,
+    cross_validation_splits,
+    cut_missing,
+    shorten,
+    text_keys,
+)
 from .tutoring import CIMA_UNITS, MOVES, Dialogue, read_bridge, read_cima, read_mathdial, read_socratic
 
 logger = logging.getLogger(__name__)
@@ -70,14 +77,7 @@ class DialogueDataset:
             fold_0, fold_1, ...: test (the fold), validation (a fifth of the rest), train.
         """
         pool = concatenate_datasets([self.splits["train"], self.splits["validation"]])
-        groups, strata = _groups(pool), np.array(pool["source"][:])
-        splits = {}
-        for number, fold in enumerate(k_folds(groups, strata, k, seed)):
-            rest = np.setdiff1d(np.arange(len(pool)), fold)
-            inner = k_folds(groups[rest], strata[rest], 5, seed)[0]
-            parts = {"train": np.delete(rest, inner), "validation": rest[inner], "test": fold}
-            splits[f"fold_{number}"] = DatasetDict({s: pool.select(rows) for s, rows in parts.items()})
-        return splits
+        return cross_validation_splits(pool, _groups(pool), pool["source"][:], k, seed)
 
     def summary(self) -> str:
         """Counts by split, for `--check_data` and the log."""
@@ -148,9 +148,7 @@ def load_dialogues(
     Raises:
         DataError: With file, row and column, and never a word of the dialogue.
     """
-    for name, most in (("--max_train_samples", max_train_samples), ("--max_eval_samples", max_eval_samples)):
-        if most is not None and most < 1:
-            raise DataError(f"{name} is {most}.", expected="a whole number from 1 on")
+    check_limits(max_train_samples, max_eval_samples)
     if overlaps not in OVERLAPS:
         raise DataError("unknown choice of --overlaps.", found=overlaps, expected=f"one of {', '.join(OVERLAPS)}")
     units = ("problem", "dialogue", "learner", *(CIMA_UNITS if dataset_name == "cima" and not train_file else ()))
@@ -173,18 +171,10 @@ def load_dialogues(
         parts = {s: check_dialogues(*to_dialogues(table, columns), dataset_name, **how) for s, table in tables.items()}
         data = _assemble(parts, dataset_name, how["split_by"], seed, overlaps)
     elif unknown := [name for name in names if name not in BUILT_IN]:
-        close = closest(unknown[0], BUILT_IN)
-        raise DataError(
-            "unknown data set." + (f" Did you mean '{close}'?" if close else ""), found=unknown[0],
-            expected=f"one of {', '.join(BUILT_IN)}, several joined by '+', or a Hub id such as user/dialogues",
-            fix="Your own file goes to --train_file.",
-        )  # fmt: skip
+        raise unknown_data_set(unknown[0], BUILT_IN, ", several joined by '+', or a Hub id such as user/dialogues")
     else:
         data = _combine([_built_in(name, data_dir, split_by, overlaps, seed) for name in names])
-    for split, limit in zip(SPLITS, (max_train_samples, max_eval_samples, max_eval_samples), strict=True):
-        if limit is not None and limit < len(data.splits[split]):
-            rows = np.random.default_rng(seed).permutation(len(data.splits[split]))[:limit]
-            data.splits[split] = data.splits[split].select(np.sort(rows))
+    data.splits = shorten(data.splits, max_train_samples, max_eval_samples, seed)
     for warning in data.warnings:
         logger.warning("%s", warning)
     return data
@@ -246,14 +236,10 @@ def _assemble(parts: dict[str, Part], name: str, split_by: str, seed: int, overl
     missing = [s for s in ("validation", "test") if s not in given]
     if missing:
         train = given["train"]
-        groups, strata = _groups(train), train["source"][:]
         if len(missing) == 2 and split_by in CIMA_UNITS:
             given = _hold_out(train, seed)
-        elif len(missing) == 2:
-            given = split_by_group(train, groups, strata, seed)
         else:
-            cut = k_folds(groups, strata, 5, seed)
-            given[missing[0]], given["train"] = train.select(cut[0]), train.select(np.sort(np.concatenate(cut[1:])))
+            given = cut_missing(given, _groups(train), train["source"][:], seed)
         protocol += f"{' and '.join(missing).capitalize()} cut from the training file, by {split_by}, seed {seed}."
     return DialogueDataset(
         DatasetDict({s: given[s] for s in SPLITS}), name, split_by, protocol,

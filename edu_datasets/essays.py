@@ -15,9 +15,18 @@ import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from .errors import DataError
-from .files import Table, as_text, check_text, closest, decode, read_bytes, read_table
+from .files import Table, as_text, check_text, decode, read_bytes, read_table, unknown_data_set
 from .schema import ESSAYS
-from .splits import connected_groups, find_leaks, k_folds, split_by_group, text_keys
+from .splits import (
+    check_limits,
+    connected_groups,
+    cross_validation_splits,
+    find_leaks,
+    k_folds,
+    shorten,
+    split_by_group,
+    text_keys,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -85,13 +94,7 @@ class EssayDataset:
             fold_0, fold_1, ...: test (the fold), validation (a fifth of the rest, for early stopping and calibration), train.
         """
         pool, groups = self._pool()
-        splits = {}
-        for number, fold in enumerate(k_folds(groups, pool["prompt_id"], k, seed)):
-            rest = np.setdiff1d(np.arange(len(pool)), fold)
-            inner = k_folds(groups[rest], pool.select(rest)["prompt_id"], 5, seed)[0]
-            parts = {"train": np.delete(rest, inner), "validation": rest[inner], "test": fold}
-            splits[f"fold_{number}"] = DatasetDict({s: pool.select(rows) for s, rows in parts.items()})
-        return splits
+        return cross_validation_splits(pool, groups, pool["prompt_id"], k, seed)
 
     def prompt_splits(self) -> dict[str, DatasetDict]:
         """Leave each prompt out in turn: what a school can expect on a new prompt without graded essays.
@@ -243,9 +246,7 @@ def load_essays(
     """
     if score_range and (len(score_range) != 2 or not -math.inf < score_range[0] < score_range[1] < math.inf):
         raise DataError("the score range is not a lowest and a higher highest score.", found=list(score_range))
-    for name, most in (("--max_train_samples", max_train_samples), ("--max_eval_samples", max_eval_samples)):
-        if most is not None and most < 1:
-            raise DataError(f"{name} is {most}.", expected="a whole number from 1 on")
+    check_limits(max_train_samples, max_eval_samples)
     if score_step is not None and not 0 < score_step < math.inf:
         raise DataError(f"--score_step is {score_step}.", expected="a number above 0")
     columns = columns or EssayColumns()
@@ -253,7 +254,7 @@ def load_essays(
         raise DataError("--score_column names a column twice.")
     options = {
         "score_range": score_range or None, "score_step": score_step, "skip": skip_bad_rows, "prompt_ids": list(prompt_ids),
-        "most": {"train": max_train_samples, "validation": max_eval_samples, "test": max_eval_samples}, "seed": seed,
+        "limits": (max_train_samples, max_eval_samples), "seed": seed,
     }  # fmt: skip
     task = read_prompts(prompts_file) if prompts_file else ({}, {})
     if train_file:
@@ -277,13 +278,7 @@ def load_essays(
     if dataset_name == "ellipse":
         return _load_ellipse(find_data_dir(data_dir) / "ellipse", split_by, seed, options)
     names = ["sample_school", "asap", "asap2", "ellipse"]
-    close = closest(dataset_name, names)
-    raise DataError(
-        "unknown data set." + (f" Did you mean '{close}'?" if close else ""),
-        found=dataset_name,
-        expected=f"one of {', '.join(names)}, or a Hub id such as user/essays",
-        fix="Your own file goes to --train_file.",
-    )
+    raise unknown_data_set(dataset_name, names, ", or a Hub id such as user/essays")
 
 
 def read_essays(
@@ -509,7 +504,7 @@ def _finish(data: EssayDataset, ranges: dict[str, tuple], options: dict, parts: 
             if prompt not in known:
                 raise DataError("there is no such prompt.", found=prompt, expected=f"one of {', '.join(known)}")
         data.splits = DatasetDict({s: _where(d, set(wanted)) for s, d in data.splits.items()})
-    data.splits = DatasetDict({s: _sample(d, options["most"][s], options["seed"]) for s, d in data.splits.items()})
+    data.splits = shorten(data.splits, *options["limits"], options["seed"])
     trained = set(data.splits["train"]["prompt_id"])
     for split in ("validation", "test"):
         counts = Counter(data.splits[split]["prompt_id"])
@@ -599,13 +594,6 @@ def _check_given_splits(given: DatasetDict, parts: dict[str, _Part], has_ids: bo
         logger.warning("%d learners stand in two of the given splits: the test result is that of known learners", learners)
     names = [f"{p.path.name} as {s}" for s, p in parts.items()] if len(parts) > 1 else []
     return f"Given files: {', '.join(names)}. " if names else ""
-
-
-def _sample(dataset: Dataset, most: int | None, seed: int) -> Dataset:
-    """At most `most` random rows, in their order."""
-    if most is None or most >= len(dataset):
-        return dataset
-    return dataset.select(np.sort(np.random.default_rng(seed).permutation(len(dataset))[:most]))
 
 
 def _where(dataset: Dataset, prompts: set[str]) -> Dataset:

@@ -92,6 +92,15 @@ def closest(name: str, names: Iterable[str]) -> str | None:
     return by_lower[found[0]] if found else None
 
 
+def unknown_data_set(name: str, known: Sequence[str], others: str = "") -> DataError:
+    """What is told of a data set that is not among the `known`; `others` says what else may be named."""
+    close = closest(name, known)
+    return DataError(
+        "unknown data set." + (f" Did you mean '{close}'?" if close else ""), found=name,
+        expected=f"one of {', '.join(known)}{others}", fix="Your own file goes to --train_file.",
+    )  # fmt: skip
+
+
 def as_text(value: object) -> str:
     """A cell as text without outer white space; 3.0 as '3', null as ''."""
     if isinstance(value, float):

@@ -18,11 +18,19 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from .errors import DataError
 from .essays import SAMPLE_SCHOOL, find_data_dir, read_hub
-from .files import Table, closest, decode, read_bytes, read_table
+from .files import Table, decode, read_bytes, read_table, unknown_data_set
 from .passage_rows import Part, PassageColumns, read_file, read_rows
 from .schema import PASSAGES
 from .spans import best_span, exact_match, rouge_l, token_f1
-from .splits import connected_groups, find_leaks, k_folds, split_by_group, text_keys
+from .splits import (
+    check_limits,
+    connected_groups,
+    cross_validation_splits,
+    cut_missing,
+    find_leaks,
+    shorten,
+    text_keys,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -100,14 +108,7 @@ class PassageDataset:
             fold_0, fold_1, ...: test (the fold), validation (a fifth of the rest, more where stories are few), train.
         """
         pool = concatenate_datasets([self.splits["train"], self.splits["validation"]])
-        groups, strata = _groups(pool), _strata(pool)
-        splits = {}
-        for number, fold in enumerate(k_folds(groups, strata, k, seed)):
-            rest = np.setdiff1d(np.arange(len(pool)), fold)
-            inner = k_folds(groups[rest], strata[rest], min(5, len(set(groups[rest]))), seed)[0]
-            parts = {"train": np.delete(rest, inner), "validation": rest[inner], "test": fold}
-            splits[f"fold_{number}"] = DatasetDict({s: pool.select(rows) for s, rows in parts.items()})
-        return splits
+        return cross_validation_splits(pool, _groups(pool), _strata(pool), k, seed, few_groups=True)
 
     def summary(self) -> str:
         """Counts by split, for `--check_data` and the log."""
@@ -173,9 +174,7 @@ def load_passages(
     Raises:
         DataError: With file, row and column.
     """
-    for name, most in (("--max_train_samples", max_train_samples), ("--max_eval_samples", max_eval_samples)):
-        if most is not None and most < 1:
-            raise DataError(f"{name} is {most}.", expected="a whole number from 1 on")
+    check_limits(max_train_samples, max_eval_samples)
     columns = columns or PassageColumns()
     if train_file:
         files = {s: p for s, p in (("train", train_file), ("validation", validation_file), ("test", test_file)) if p}
@@ -202,17 +201,9 @@ def load_passages(
     elif dataset_name == "squad_qg":
         data, parts = _squad_qg(find_data_dir(data_dir) / "qa" / "squad_qg")
     else:
-        close = closest(dataset_name, BUILT_IN)
-        raise DataError(
-            "unknown data set." + (f" Did you mean '{close}'?" if close else ""), found=dataset_name,
-            expected=f"one of {', '.join(BUILT_IN)}, or a Hub id such as user/questions",
-            fix="Your own file goes to --train_file.",
-        )  # fmt: skip
+        raise unknown_data_set(dataset_name, BUILT_IN, ", or a Hub id such as user/questions")
     _finish(data, parts, seed)
-    for split, limit in (("train", max_train_samples), ("validation", max_eval_samples), ("test", max_eval_samples)):
-        if limit is not None and limit < len(data.splits.get(split, ())):
-            rows = np.random.default_rng(seed).permutation(len(data.splits[split]))[:limit]
-            data.splits[split] = data.splits[split].select(np.sort(rows))
+    data.splits = shorten(data.splits, max_train_samples, max_eval_samples, seed)
     for warning in data.warnings:
         logger.warning("%s", warning)
     return data
@@ -322,12 +313,7 @@ def _finish(data: PassageDataset, parts: dict[str, Part], seed: int) -> None:
     missing = [s for s in ("validation", "test") if s not in given]
     if "train" in given and missing:
         train = given["train"]
-        groups, strata = _groups(train), _strata(train)
-        if len(missing) == 2:
-            given = split_by_group(train, groups, strata, seed)
-        else:
-            cut = k_folds(groups, strata, 5, seed)
-            given[missing[0]], given["train"] = train.select(cut[0]), train.select(np.sort(np.concatenate(cut[1:])))
+        given = cut_missing(given, _groups(train), _strata(train), seed)
         data.split_protocol += f"{' and '.join(missing).capitalize()} cut from the training file, by story, seed {seed}."
     data.splits = DatasetDict({s: given[s] for s in ("train", "validation", "test") if s in given})
 

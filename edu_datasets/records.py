@@ -17,11 +17,11 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from .errors import DataError
 from .essays import find_data_dir, read_hub
-from .files import Table, as_text, closest, read_table
+from .files import Table, as_text, closest, read_table, unknown_data_set
 from .oulad import read_oulad
 from .record_rows import Cutoff, Part, RecordColumns, find_cutoff, find_kinds, find_target, read_rows, refuse_twins, to_number
 from .school_generator import TERM_DAYS, school_records
-from .splits import connected_groups, find_leaks, k_folds
+from .splits import check_limits, connected_groups, find_leaks, k_folds, shorten
 
 logger = logging.getLogger(__name__)
 
@@ -209,9 +209,7 @@ def load_records(
     Raises:
         DataError: With file, row and column.
     """
-    for name, most in (("--max_train_samples", max_train_samples), ("--max_eval_samples", max_eval_samples)):
-        if most is not None and most < 1:
-            raise DataError(f"{name} is {most}.", expected="a whole number from 1 on")
+    check_limits(max_train_samples, max_eval_samples)
     if folds < 2 or fold not in range(folds):
         raise DataError("there is no such fold.", found=f"{fold} of {folds}", expected=f"2 folds at least, 0 to {folds - 1}")
     if task not in (None, *TASKS):
@@ -241,22 +239,13 @@ def load_records(
     elif dataset_name == "oulad":
         source = _oulad(find_data_dir(data_dir) / "oulad", cutoff, split, withdrawn)
     else:
-        close = closest(dataset_name, BUILT_IN)
-        raise DataError(
-            "unknown data set." + (f" Did you mean '{close}'?" if close else ""), found=dataset_name,
-            expected=f"one of {', '.join(BUILT_IN)}, or a Hub id such as user/records",
-            fix="Your own file goes to --train_file.",
-        )  # fmt: skip
+        raise unknown_data_set(dataset_name, BUILT_IN, ", or a Hub id such as user/records")
     if built_in in BUILT_IN:
         mine = source.columns
         source.columns = replace(mine, drop=(*mine.drop, *columns.drop), subgroups=columns.subgroups or mine.subgroups)
     source.task, source.positive_class = task or source.task, positive_class or source.positive_class
     data = _assemble(source, split_by, (fold, folds, seed), skip_bad_rows)
-    most = {"train": max_train_samples, "validation": max_eval_samples, "test": max_eval_samples}
-    for name, limit in most.items():
-        if limit is not None and limit < len(data.splits[name]):
-            rows = np.random.default_rng(seed).permutation(len(data.splits[name]))[:limit]
-            data.splits[name] = data.splits[name].select(np.sort(rows))
+    data.splits = shorten(data.splits, max_train_samples, max_eval_samples, seed)
     for warning in data.warnings:
         logger.warning("%s", warning)
     return data

@@ -20,10 +20,10 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from .errors import DataError
 from .essays import find_data_dir
-from .files import Table, as_text, closest, read_table
+from .files import Table, as_text, closest, read_table, unknown_data_set
 from .schema import RESPONSES
 from .school_generator import school_answers
-from .splits import connected_groups, k_folds, split_by_group
+from .splits import check_limits, connected_groups, cross_validation_splits, cut_missing, k_folds, shorten
 
 logger = logging.getLogger(__name__)
 
@@ -85,14 +85,7 @@ class ResponseDataset:
             fold_0, fold_1, ...: test (the fold), validation (a fifth of the rest), train.
         """
         pool = concatenate_datasets([self.splits["train"], self.splits["validation"]])
-        groups = connected_groups(pool["group_id"])
-        splits = {}
-        for number, fold in enumerate(k_folds(groups, [""] * len(pool), k, seed)):
-            rest = np.setdiff1d(np.arange(len(pool)), fold)
-            inner = k_folds(groups[rest], [""] * len(rest), 5, seed)[0]
-            parts = {"train": np.delete(rest, inner), "validation": rest[inner], "test": fold}
-            splits[f"fold_{number}"] = DatasetDict({s: pool.select(rows) for s, rows in parts.items()})
-        return splits
+        return cross_validation_splits(pool, connected_groups(pool["group_id"]), [""] * len(pool), k, seed)
 
     def summary(self) -> str:
         """Counts by split, for the log."""
@@ -146,9 +139,7 @@ def load_responses(
     Raises:
         DataError: With file, row and column.
     """
-    for name, most in (("--max_train_samples", max_train_samples), ("--max_eval_samples", max_eval_samples)):
-        if most is not None and most < 1:
-            raise DataError(f"{name} is {most}.", expected="a whole number from 1 on")
+    check_limits(max_train_samples, max_eval_samples)
     if train_file:
         files = {s: p for s, p in (("train", train_file), ("validation", validation_file), ("test", test_file)) if p}
         how = (columns or ResponseColumns(), encoding, separator, sort_by_time, skip_bad_rows)
@@ -166,16 +157,8 @@ def load_responses(
     elif dataset_name in ("assistments2009", "assistments2015"):
         data = _load_assistments(find_data_dir(data_dir) / "kt" / dataset_name, dataset_name, seed)
     else:
-        close = closest(dataset_name, BUILT_IN)
-        raise DataError(
-            "unknown data set." + (f" Did you mean '{close}'?" if close else ""), found=dataset_name,
-            expected=f"one of {', '.join(BUILT_IN)}", fix="Your own file goes to --train_file.",
-        )  # fmt: skip
-    most = {"train": max_train_samples, "validation": max_eval_samples, "test": max_eval_samples}
-    for split, limit in most.items():
-        if limit is not None and limit < len(data.splits[split]):
-            rows = np.random.default_rng(seed).permutation(len(data.splits[split]))[:limit]
-            data.splits[split] = data.splits[split].select(np.sort(rows))
+        raise unknown_data_set(dataset_name, BUILT_IN)
+    data.splits = shorten(data.splits, max_train_samples, max_eval_samples, seed)
     for warning in data.warnings:
         logger.warning("%s", warning)
     return data
@@ -415,13 +398,8 @@ def _assemble(parts: dict[str, AnswerLog], name: str, seed: int) -> ResponseData
     protocol = "".join(f"{p.path.name} as {s}. " for s, p in parts.items()) if len(parts) > 1 else ""
     missing = [s for s in ("validation", "test") if s not in given]
     if missing:
-        groups = np.arange(len(given["train"]))
-        if len(missing) == 2:
-            given = split_by_group(given["train"], groups, [""] * len(groups), seed)
-        else:
-            cut = k_folds(groups, [""] * len(groups), 5, seed)
-            train = given["train"]
-            given[missing[0]], given["train"] = train.select(cut[0]), train.select(np.sort(np.concatenate(cut[1:])))
+        learners = len(given["train"])
+        given = cut_missing(given, np.arange(learners), [""] * learners, seed)
         protocol += f"{' and '.join(missing).capitalize()} cut from the training file by learner, seed {seed}."
     return ResponseDataset(
         DatasetDict({s: given[s] for s in ("train", "validation", "test")}), name, concepts, questions, protocol,

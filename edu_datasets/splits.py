@@ -79,6 +79,68 @@ def split_by_group(dataset: Dataset, groups: Sequence[int], strata: Sequence[str
     return DatasetDict({name: dataset.select(rows) for name, rows in parts.items()})
 
 
+def cut_missing(given: DatasetDict, groups: Sequence[int], strata: Sequence[str], seed: int) -> DatasetDict:
+    """Cut what is missing of validation and test from the training rows, a fifth each, no group cut, strata balanced.
+
+    Args:
+        given: The splits there are, train among them.
+        groups: The group of each training row, see `connected_groups`.
+        strata: What to balance, one value a training row.
+        seed: Seed of the cut.
+    """
+    train, missing = given["train"], [s for s in ("validation", "test") if s not in given]
+    if len(missing) == 2:
+        return split_by_group(train, groups, strata, seed)
+    if missing:
+        cut = k_folds(groups, strata, 5, seed)
+        given = DatasetDict({**given, missing[0]: train.select(cut[0]), "train": train.select(np.sort(np.concatenate(cut[1:])))})
+    return given
+
+
+def cross_validation_splits(
+    pool: Dataset, groups: np.ndarray, strata: Sequence[str], k: int, seed: int, few_groups: bool = False
+) -> dict[str, DatasetDict]:
+    """Splits for each of `k` folds, no group cut, strata balanced.
+
+    Args:
+        pool: All rows.
+        groups: The group of each row, see `connected_groups`.
+        strata: What to balance, one value a row.
+        k: Number of folds.
+        seed: Seed of the cuts.
+        few_groups: Where the rest has fewer than five groups, let validation be one of them instead of refusing.
+
+    Returns:
+        fold_0, fold_1, ...: test (the fold), validation (a fifth of the rest), train.
+    """
+    strata, splits = np.asarray(strata), {}
+    for number, fold in enumerate(k_folds(groups, strata, k, seed)):
+        rest = np.setdiff1d(np.arange(len(pool)), fold)
+        n_parts = min(5, len(set(groups[rest]))) if few_groups else 5
+        inner = k_folds(groups[rest], strata[rest], n_parts, seed)[0]
+        parts = {"train": np.delete(rest, inner), "validation": rest[inner], "test": fold}
+        splits[f"fold_{number}"] = DatasetDict({s: pool.select(rows) for s, rows in parts.items()})
+    return splits
+
+
+def check_limits(max_train_samples: int | None, max_eval_samples: int | None) -> None:
+    """Raise a `DataError` where a limit of `shorten` is below 1."""
+    for name, most in (("--max_train_samples", max_train_samples), ("--max_eval_samples", max_eval_samples)):
+        if most is not None and most < 1:
+            raise DataError(f"{name} is {most}.", expected="a whole number from 1 on")
+
+
+def shorten(splits: DatasetDict, max_train_samples: int | None, max_eval_samples: int | None, seed: int) -> DatasetDict:
+    """At most so many random rows of training, and of each other split, in their order; None keeps all."""
+    short = {}
+    for split, rows in splits.items():
+        most = max_train_samples if split == "train" else max_eval_samples
+        if most is not None and most < len(rows):
+            rows = rows.select(np.sort(np.random.default_rng(seed).permutation(len(rows))[:most]))
+        short[split] = rows
+    return DatasetDict(short)
+
+
 def halve_validation(splits: DatasetDict, seed: int) -> DatasetDict:
     """Give half of the validation split to calibration, no group and no text cut, prompts or classes balanced.
 
