@@ -11,6 +11,8 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .arguments import AdapterArguments
+from .artifact import Artifact
+from .checkpoints import Checkpoint, find_checkpoint
 from .parser import ConfigurationError
 
 
@@ -55,6 +57,21 @@ def add_lora(model: PreTrainedModel, args: AdapterArguments, task_type: TaskType
 def is_adapter(folder: str | Path) -> bool:
     """Whether the folder holds an adapter and not a whole model."""
     return (Path(folder) / "adapter_config.json").is_file()
+
+
+def find_base(checkpoint: Checkpoint, artifact: Artifact) -> tuple[Checkpoint, Path]:
+    """The base that an adapter was trained on, and the folder of the adapter's weights.
+
+    Raises:
+        ConfigurationError: The base cannot be found or has other weights, or the adapter has none.
+    """
+    base = find_checkpoint(artifact.base_model["name"], artifact.base_model["revision"])
+    if artifact.base_model["sha256"] not in (None, base.sha256()):
+        raise ConfigurationError(f"the adapter was trained on other weights than {base.name} has here (sha256 differs).")
+    weights = checkpoint.file("adapter_model.safetensors")
+    if weights is None:
+        raise ConfigurationError(f"{checkpoint.name} has no adapter_model.safetensors.")
+    return base, weights.parent
 
 
 def load_merged(base: PreTrainedModel, folder: str | Path) -> PreTrainedModel:

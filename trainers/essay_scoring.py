@@ -15,7 +15,7 @@ from torch import nn
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 
 from . import essay_report, report
-from .adapters import load_merged
+from .adapters import find_base, load_merged
 from .arguments import ModelArguments
 from .artifact import load_artifact
 from .base import EduTrainer
@@ -493,13 +493,8 @@ def load(name: str | Path, revision: str = "main", trust_remote_code: bool = Fal
     if checkpoint.file("adapter_config.json") is None:
         model = load_trained_classifier(checkpoint, trust_remote_code)
     else:
-        base = find_checkpoint(artifact.base_model["name"], artifact.base_model["revision"])
-        if artifact.base_model["sha256"] not in (None, base.sha256()):
-            raise ConfigurationError(f"the adapter was trained on other weights than {base.name} has here (sha256 differs).")
-        weights = checkpoint.file("adapter_model.safetensors")
-        if weights is None:
-            raise ConfigurationError(f"{checkpoint.name} has no adapter_model.safetensors.")
-        model = load_merged(load_classifier(base, settings.num_labels(), args, tokenizer), weights.parent)
+        base, folder = find_base(checkpoint, artifact)
+        model = load_merged(load_classifier(base, settings.num_labels(), args, tokenizer), folder)
     arrays, facts = checkpoint.file(ARRAYS), checkpoint.file(FACTS)
     hybrid = Hybrid.load(arrays, facts) if arrays and facts else None
     device = "cuda" if torch.cuda.is_available() else "cpu"

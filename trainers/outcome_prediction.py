@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from . import outcome_report, report
-from .adapters import load_merged
+from .adapters import find_base, load_merged
 from .arguments import ModelArguments
 from .artifact import load_artifact
 from .base import EduTrainer
@@ -294,12 +294,9 @@ def load(name: str | Path, revision: str = "main", trust_remote_code: bool = Fal
     if checkpoint.file("adapter_config.json") is None:
         model = load_trained_classifier(checkpoint, trust_remote_code)
     else:
-        base = find_checkpoint(artifact.base_model["name"], artifact.base_model["revision"])
-        if artifact.base_model["sha256"] not in (None, base.sha256()):
-            raise ConfigurationError(f"the adapter was trained on other weights than {base.name} has here (sha256 differs).")
+        base, folder = find_base(checkpoint, artifact)
         args = ModelArguments(trust_remote_code=trust_remote_code)
-        weights = checkpoint.file("adapter_model.safetensors")
-        model = load_merged(load_classifier(base, settings.num_labels(), args, tokenizer), weights.parent)
+        model = load_merged(load_classifier(base, settings.num_labels(), args, tokenizer), folder)
     return OutcomePredictor(model.float().eval().to(device), settings, tokenizer)
 
 

@@ -14,7 +14,7 @@ from datasets import Dataset, DatasetDict, Features
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 
 from . import answering_report, report
-from .adapters import load_merged
+from .adapters import find_base, load_merged
 from .answer_decoding import Answers, Windows, answers_of, decode, log_odds
 from .answering_evaluation import (
     abstention,
@@ -343,13 +343,8 @@ def load(name: str | Path, revision: str = "main", trust_remote_code: bool = Fal
     if checkpoint.file("adapter_config.json") is None:
         model = load_trained_reader(checkpoint, trust_remote_code)
     else:
-        base = find_checkpoint(artifact.base_model["name"], artifact.base_model["revision"])
-        if artifact.base_model["sha256"] not in (None, base.sha256()):
-            raise ConfigurationError(f"the adapter was trained on other weights than {base.name} has here (sha256 differs).")
-        weights = checkpoint.file("adapter_model.safetensors")
-        if weights is None:
-            raise ConfigurationError(f"{checkpoint.name} has no adapter_model.safetensors.")
-        model = load_merged(load_reader(base, ModelArguments(trust_remote_code=trust_remote_code)), weights.parent)
+        base, folder = find_base(checkpoint, artifact)
+        model = load_merged(load_reader(base, ModelArguments(trust_remote_code=trust_remote_code)), folder)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Reader(model.float().eval().to(device), tokenizer, settings)
 
