@@ -36,7 +36,7 @@ class Windows:
     def of(cls, columns: dict[str, Sequence] | Dataset) -> Windows:
         """From what `encode` returns: lists, or the data set that was made of them, which is quicker."""
         if isinstance(columns, Dataset):
-            table = columns.select_columns(["question", "first", *CHARACTERS]).with_format("arrow")[:]
+            table = columns.with_format("arrow", columns=["question", "first", *CHARACTERS])[:]
             lists = [table[c].combine_chunks() for c in CHARACTERS]
             places = [table["question"], table["first"], lists[0].value_lengths(), *(each.flatten() for each in lists)]
             return cls(*(place.to_numpy().astype(np.int64) for place in places))
@@ -44,11 +44,9 @@ class Windows:
         flat = [np.fromiter(chain.from_iterable(columns[c]), np.int64, count.sum()) for c in CHARACTERS]
         return cls(np.asarray(columns["question"], np.int64), np.asarray(columns["first"], np.int64), count, *flat)
 
-    def __getitem__(self, rows: slice) -> Windows:
-        """Some of the windows."""
-        ends = np.cumsum(self.count)[rows]
-        flat = slice(int(ends[0] - self.count[rows][0]), int(ends[-1]))
-        return Windows(self.question[rows], self.first[rows], self.count[rows], self.char_starts[flat], self.char_ends[flat])
+    def before(self) -> np.ndarray:
+        """How many tokens the windows in front of each hold; int array (windows,)."""
+        return np.cumsum(self.count) - self.count
 
     def __len__(self) -> int:
         return len(self.question)
@@ -118,16 +116,16 @@ def decode(logits: np.ndarray, windows: Windows, questions: int, n_best: int = 2
         n_best: Spans of a question at most.
         max_answer_length: Tokens of a span at most.
     """
-    chunks = [slice(a, a + CHUNK) for a in range(0, len(windows), CHUNK)]
-    found = [_spans_of(logits[rows], windows[rows], n_best, max_answer_length) for rows in chunks]
-    scores, spans = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    scores, spans = np.full((len(windows), n_best), -np.inf), np.zeros((len(windows), n_best, 2), np.int64)
+    by_length = np.argsort(windows.first + windows.count, kind="stable")  # little of a chunk is padding
+    for a in range(0, len(windows), CHUNK):
+        _find_spans(logits, windows, by_length[a : a + CHUNK], max_answer_length, scores, spans)
     no_answer = np.full(questions, np.inf)
     np.minimum.at(no_answer, windows.question, logits[:, NO_ANSWER].sum(axis=1, dtype=np.float64))
     best = Candidates(np.zeros((questions, n_best, 2), np.int64), np.full((questions, n_best), -np.inf), no_answer)
 
     alone = np.bincount(windows.question, minlength=questions)[windows.question] == 1  # no other window of its question
-    whose, n = windows.question[alone], scores.shape[1]
-    best.spans[whose, :n], best.scores[whose, :n] = spans[alone], scores[alone]
+    best.spans[windows.question[alone]], best.scores[windows.question[alone]] = spans[alone], scores[alone]
     kept = ~alone[:, None] & (scores > -np.inf)
     whose, rank, scores, spans = _merged(
         np.broadcast_to(windows.question[:, None], scores.shape)[kept], scores[kept], spans[kept]
@@ -137,28 +135,32 @@ def decode(logits: np.ndarray, windows: Windows, questions: int, n_best: int = 2
     return best
 
 
-def _spans_of(logits: np.ndarray, windows: Windows, n_best: int, max_answer_length: int) -> tuple[np.ndarray, np.ndarray]:
-    """The n best spans of each window, the best first: scores (windows, n), -inf where there are fewer, and characters, there 0.
+def _find_spans(
+    logits: np.ndarray, windows: Windows, rows: np.ndarray, max_answer_length: int, scores: np.ndarray, spans: np.ndarray
+) -> None:
+    """Write the n best spans of some windows, the best first: scores (windows, n) and characters (windows, n, 2).
 
     A start is worth itself and the best end within its reach. The n best spans begin at the n best such starts, since each other
     start is worth less than n of them; so only these are looked at, each with all ends within reach.
     """
-    tokens = np.arange(logits.shape[1])
-    inside = (tokens >= windows.first[:, None]) & (tokens < (windows.first + windows.count)[:, None])
-    start, end = (np.where(inside, logits[..., side], -np.inf) for side in (0, 1))
-    reach, k = min(max_answer_length, len(tokens)), min(n_best, len(tokens))
+    first, last = windows.first[rows], windows.first[rows] + windows.count[rows]
+    tokens = np.arange(last.max(initial=1))
+    inside = (tokens >= first[:, None]) & (tokens < last[:, None])
+    start, end = (np.where(inside, logits[rows, : len(tokens), side], -np.inf) for side in (0, 1))
+    reach, k = min(max_answer_length, len(tokens)), min(scores.shape[1], len(tokens))
     ends = np.pad(end, ((0, 0), (0, reach - 1)), constant_values=-np.inf)
-    first = np.sort(np.argpartition(start + _best_in_reach(ends, reach), -k, axis=1)[:, -k:], axis=1)
-    row = np.arange(len(windows))[:, None]
-    pairs = start[row, first][:, :, None] + sliding_window_view(ends, reach, axis=1)[row, first]
-    pairs = pairs.reshape(len(windows), k * reach)
-    best = np.sort(np.argpartition(pairs, -min(n_best, k * reach), axis=1)[:, -n_best:], axis=1)
+    begin = np.sort(np.argpartition(start + _best_in_reach(ends, reach), -k, axis=1)[:, -k:], axis=1)
+    row = np.arange(len(rows))[:, None]
+    pairs = start[row, begin][:, :, None] + sliding_window_view(ends, reach, axis=1)[row, begin]
+    pairs = pairs.reshape(len(rows), k * reach)
+    n = min(scores.shape[1], k * reach)
+    best = np.sort(np.argpartition(pairs, -n, axis=1)[:, -n:], axis=1)
     best = best[row, np.argsort(-pairs[row, best], axis=1, kind="stable")]  # of equal scores the first in the text
-    scores = pairs[row, best].astype(np.float64)
-    begin = first[row, best // reach] + (np.cumsum(windows.count) - windows.count - windows.first)[:, None]  # in the flat arrays
-    there = scores > -np.inf
-    places = (windows.char_starts, np.where(there, begin, -1)), (windows.char_ends, np.where(there, begin + best % reach, -1))
-    return scores, np.stack([np.append(characters, 0)[at] for characters, at in places], axis=-1)
+    scores[rows, :n] = pairs[row, best]
+    there, found = np.nonzero(pairs[row, best] > -np.inf)
+    at = best[there, found]
+    token = begin[there, at // reach] + (windows.before()[rows] - first)[there]  # in the flat arrays
+    spans[rows[there], found] = np.column_stack([windows.char_starts[token], windows.char_ends[token + at % reach]])
 
 
 def _merged(question: np.ndarray, scores: np.ndarray, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -208,8 +210,12 @@ class Answers:
 def answers_of(candidates: Candidates, contexts: Sequence[str], settings: AnsweringSettings) -> Answers:
     """The answer to each question: the chosen span without the white space at its ends, and the calibrated confidence."""
     spans, expected = candidates.choose(settings.choose_by)
-    spans = np.array([_stripped(c, *span) for c, span in zip(contexts, spans.tolist(), strict=True)], int).reshape(-1, 2)
-    texts = [context[start:end] for context, (start, end) in zip(contexts, spans.tolist(), strict=True)]
+    said = [context[start:end] for context, (start, end) in zip(contexts, spans.tolist(), strict=True)]
+    texts = [words.strip() for words in said]  # some tokenizers count the space before a word to it
+    spans = spans.copy()
+    for i in [i for i, (words, text) in enumerate(zip(said, texts, strict=True)) if len(words) > len(text)]:
+        spans[i, 0] += len(said[i]) - len(said[i].lstrip())
+        spans[i, 1] = spans[i, 0] + len(texts[i])
     slope, intercept = settings.confidence
     confidence = 1 / (1 + np.exp(-(slope * log_odds(expected) + intercept)))
     return Answers(texts, spans, candidates.no_answer_scores(), confidence)
@@ -219,10 +225,3 @@ def log_odds(p: np.ndarray) -> np.ndarray:
     """Log odds of probabilities, kept finite."""
     p = np.clip(p, 1e-6, 1 - 1e-6)
     return np.log(p / (1 - p))
-
-
-def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
-    """A span without the white space at its ends: some tokenizers count the space before a word to it."""
-    said = text[start:end]
-    start += len(said) - len(said.lstrip())
-    return start, max(start, end - len(said) + len(said.rstrip()))
