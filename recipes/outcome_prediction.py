@@ -83,6 +83,7 @@ class OutcomeArguments:
     hidden_size: int = field(default=64, metadata={"help": "numeric: width"})
     num_hidden_layers: int = field(default=2, metadata={"help": "numeric: layers"})
     num_attention_heads: int = field(default=4, metadata={"help": "numeric: heads"})
+    num_members: int = field(default=1, metadata={"help": "numeric: transformers that learn side by side and are averaged"})
     max_length: int = field(default=256, metadata={"help": "text: tokens of a record at most"})
 
 
@@ -136,7 +137,7 @@ def main(argv: list[str] | None = None) -> dict:
             model = new_record_transformer(
                 settings, bin_edges(splits["train"], settings), hidden_size=args.hidden_size,
                 num_hidden_layers=args.num_hidden_layers, num_attention_heads=args.num_attention_heads,
-                dropout=model_args.dropout,
+                dropout=model_args.dropout, num_members=args.num_members,
             )  # fmt: skip
 
         # 6. Encode; one half of validation chooses the checkpoint, the other calibrates

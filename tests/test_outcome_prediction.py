@@ -17,7 +17,7 @@ from trainers.explanation import explain_groups
 from trainers.metrics.probabilities import expected_calibration_error
 from trainers.models.record_transformer import RecordTransformer, RecordTransformerConfig
 from trainers.outcome_evaluation import abroca, class_metrics, fit_vector_scaling, group_rates, regression_metrics
-from trainers.outcome_prediction import load
+from trainers.outcome_prediction import OutcomeTrainer, load
 from trainers.parser import ConfigurationError
 from trainers.record_settings import RecordSettings, as_text, bin_edges, encode
 
@@ -87,6 +87,18 @@ def test_a_record_is_predicted_alone_as_among_others(tmp_path):
         assert torch.allclose(model(numbers[2:3], categories[2:3]).logits[0], together[2], atol=1e-6)
         model.save_pretrained(tmp_path)
         assert torch.equal(RecordTransformer.from_pretrained(tmp_path).eval()(numbers, categories).logits, together)
+
+
+def test_members_learn_for_themselves_and_their_mean_is_given():
+    model, numbers, categories = record_model(num_members=3), torch.rand(5, 2), torch.randint(0, 3, (5, 2))
+    output = model(numbers, categories)
+    assert torch.allclose(output.logits, output.member_logits.mean(0), atol=1e-6)
+    assert output.member_logits.std(0).min() > 0, "they are not the same"
+    trainer, labels = OutcomeTrainer.__new__(OutcomeTrainer), torch.tensor([0, 1, 0, 1, 1])
+    trainer._weights = torch.tensor([1.0, 3.0])
+    loss, weight, _ = trainer.loss_terms(model, {"numbers": numbers, "categories": categories, "labels": labels})
+    of_each = [torch.nn.functional.cross_entropy(logits, labels, trainer._weights) for logits in output.member_logits]
+    assert torch.allclose(loss / weight, torch.stack(of_each).mean(), atol=1e-6)
 
 
 # ---- metrics --------------------------------------------------------------------------------------------------------
@@ -303,8 +315,6 @@ def test_records_are_read_as_text_with_lora_and_the_better_encoding_stays(recipe
 
 def test_class_weights_change_the_loss_by_their_own_sum(recipe, classified):
     """Accumulated or not, an update is the weighted mean over all its rows."""
-    from trainers.outcome_prediction import OutcomeTrainer
-
     trainer = OutcomeTrainer.__new__(OutcomeTrainer)
     trainer._weights = torch.tensor([1.0, 3.0])
     model = load(classified[1]).model

@@ -75,11 +75,14 @@ class OutcomeTrainer(EduTrainer):
     def loss_terms(self, model, inputs):
         labels = inputs["labels"]
         outputs = model(**{k: v for k, v in inputs.items() if k != "labels"})
-        logits = outputs.logits.float()
+        each = getattr(outputs, "member_logits", None)  # each member learns for itself: that is what makes their mean better
+        each = (outputs.logits[None] if each is None else each).float()
         if self._weights is None:
-            return ((logits[:, 0] - labels) ** 2).sum(), torch.tensor(len(labels), device=labels.device), outputs
-        losses = nn.functional.cross_entropy(logits, labels, self._weights.to(logits.device), reduction="sum")
-        return losses, self.count_items(inputs), outputs
+            losses = (each[..., 0] - labels) ** 2
+            return losses.sum() / len(each), torch.tensor(len(labels), device=labels.device), outputs
+        weights = self._weights.to(each.device)
+        losses = nn.functional.cross_entropy(each.flatten(0, 1), labels.repeat(len(each)), weights, reduction="sum")
+        return losses / len(each), self.count_items(inputs), outputs
 
     def count_items(self, inputs):
         """Rows; with class weights their sum, so that an update is a mean whatever classes it holds."""

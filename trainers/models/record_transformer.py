@@ -3,6 +3,7 @@
 Numbers enter by piecewise-linear encoding (Gorishniy, Rubachev and Babenko 2022): how far a value has come through each of a
 few bins of its column, which keeps thresholds sharp, then a linear layer of the column's own. A missing value is a token of its
 own. The tokens go through a transformer with normalisation in front (FT-Transformer, Gorishniy et al. 2021) and a readout token.
+Several members of the same kind may learn side by side; their logits are averaged.
 One file that needs transformers and torch alone: it is saved with the weights.
 """
 
@@ -24,6 +25,7 @@ class RecordTransformerConfig(PreTrainedConfig):
         category_sizes: For each category column the number of its values; 0 stands for one that is missing or new.
         hidden_size, num_hidden_layers, num_attention_heads: Of the transformer.
         dropout: Of the feed-forward parts and the readout.
+        num_members: Transformers whose logits are averaged.
         kwargs: As for any configuration; num_labels is the number of outputs.
     """
 
@@ -31,20 +33,22 @@ class RecordTransformerConfig(PreTrainedConfig):
 
     def __init__(
         self, bin_edges: list[list[float]] | None = None, category_sizes: list[int] | None = None, hidden_size: int = 64,
-        num_hidden_layers: int = 2, num_attention_heads: int = 4, dropout: float = 0.1, **kwargs,
+        num_hidden_layers: int = 2, num_attention_heads: int = 4, dropout: float = 0.1, num_members: int = 1,
+        **kwargs,
     ):  # fmt: skip
         self.bin_edges, self.category_sizes = bin_edges or [], category_sizes or []
         self.hidden_size, self.num_hidden_layers, self.num_attention_heads = hidden_size, num_hidden_layers, num_attention_heads
-        self.dropout = dropout
+        self.dropout, self.num_members = dropout, num_members
         super().__init__(**kwargs)
 
 
 @dataclass
 class RecordOutput(ModelOutput):
-    """`logits`: float (records, num_labels)."""
+    """`logits`: float (records, num_labels). `member_logits`: float (members, records, num_labels), whose mean they are."""
 
     loss: torch.FloatTensor | None = None
     logits: torch.FloatTensor | None = None
+    member_logits: torch.FloatTensor | None = None
 
 
 class RecordTransformer(PreTrainedModel):
@@ -55,28 +59,17 @@ class RecordTransformer(PreTrainedModel):
 
     def __init__(self, config: RecordTransformerConfig):
         super().__init__(config)
-        width, numbers = config.hidden_size, len(config.bin_edges)
+        numbers, sizes = len(config.bin_edges), [size + 1 for size in config.category_sizes]
         bins = max([len(edges) - 1 for edges in config.bin_edges], default=1)
-        self.weight = nn.Parameter(torch.empty(numbers, bins, width))  # of each bin of each column
-        self.bias = nn.Parameter(torch.empty(numbers, width))
-        self.missing = nn.Parameter(torch.empty(numbers, width))
-        sizes = [size + 1 for size in config.category_sizes]
-        self.category = nn.Embedding(max(sum(sizes), 1), width)
-        self.readout_token = nn.Parameter(torch.empty(width))
-        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.num_hidden_layers))
-        self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(width, config.num_labels)
-        starts = [sum(sizes[:i]) for i in range(len(sizes))]
         low, high = torch.zeros(2, numbers, bins)
         for column, edges in enumerate(config.bin_edges):
             low[column, : len(edges) - 1], high[column, : len(edges) - 1] = torch.tensor(edges[:-1]), torch.tensor(edges[1:])
-        used = high > low
+        used, starts = high > low, [sum(sizes[:i]) for i in range(len(sizes))]
         self.register_buffer("starts", torch.tensor(starts, dtype=torch.long), persistent=True)
         self.register_buffer("low", low, persistent=True)
         self.register_buffer("span", torch.where(used, high - low, torch.ones(())), persistent=True)
         self.register_buffer("used", used, persistent=True)
-        for parameter in (self.weight, self.bias, self.missing, self.category.weight, self.readout_token):
-            nn.init.normal_(parameter, std=width**-0.5)
+        self.members = nn.ModuleList(_Member(config, numbers, bins, sum(sizes)) for _ in range(config.num_members))
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -94,15 +87,36 @@ class RecordTransformer(PreTrainedModel):
         """
         known = ~numbers.isnan()
         come = (numbers.nan_to_num()[..., None] - self.low) / self.span
-        # below the first bin and above the last a value goes on in a line, not flat; between, it is 0 or 1
-        inner = come.clamp(0, 1) * self.used
-        tokens = torch.einsum("rcb,cbw->rcw", inner, self.weight) + self.bias
+        pieces = come.clamp(0, 1) * self.used  # 0 before a bin, 1 behind it
+        each = torch.stack([member(pieces, known, categories + self.starts) for member in self.members])
+        return RecordOutput(logits=each.mean(dim=0), member_logits=each)
+
+
+class _Member(nn.Module):
+    """One transformer: logits (records, num_labels)."""
+
+    def __init__(self, config: RecordTransformerConfig, numbers: int, bins: int, values: int):
+        super().__init__()
+        width = config.hidden_size
+        self.weight = nn.Parameter(torch.empty(numbers, bins, width))  # of each bin of each column
+        self.bias = nn.Parameter(torch.empty(numbers, width))
+        self.missing = nn.Parameter(torch.empty(numbers, width))
+        self.category = nn.Embedding(max(values, 1), width)
+        self.readout_token = nn.Parameter(torch.empty(width))
+        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.num_hidden_layers))
+        self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(width, config.num_labels)
+        for parameter in (self.weight, self.bias, self.missing, self.category.weight, self.readout_token):
+            nn.init.normal_(parameter, std=width**-0.5)
+
+    def forward(self, pieces: torch.Tensor, known: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
+        tokens = torch.einsum("rcb,cbw->rcw", pieces, self.weight) + self.bias
         tokens = torch.where(known[..., None], tokens, self.missing)
-        tokens = torch.cat([tokens, self.category(categories + self.starts)], dim=1)
+        tokens = torch.cat([tokens, self.category(categories)], dim=1)
         tokens = torch.cat([self.readout_token.expand(len(tokens), 1, -1), tokens], dim=1)
         for layer in self.layers:
             tokens = layer(tokens)
-        return RecordOutput(logits=self.classifier(self.dropout(self.norm(tokens[:, 0]).relu())))
+        return self.classifier(self.dropout(self.norm(tokens[:, 0]).relu()))
 
 
 class _Layer(nn.Module):
