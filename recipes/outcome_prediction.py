@@ -38,10 +38,12 @@ from trainers.record_settings import ENCODINGS, RecordSettings, bin_edges, encod
 
 DEFAULTS = dict(
     output_dir="runs/outcome_prediction", num_train_epochs=40, learning_rate=1e-3, weight_decay=1e-2,
-    per_device_train_batch_size=64, per_device_eval_batch_size=256, dropout=0.2,
+    per_device_train_batch_size=64, per_device_eval_batch_size=256, dropout=0.2, precision="fp32",
     early_stopping_patience=6, metric_for_best_model="loss",
 )  # fmt: skip
-FOR_TEXT = dict(num_train_epochs=6, learning_rate=1e-4, head_learning_rate=3e-4, per_device_train_batch_size=16)
+FOR_TEXT = dict(
+    num_train_epochs=6, learning_rate=1e-4, head_learning_rate=3e-4, per_device_train_batch_size=16, precision="auto"
+)  # fmt: skip
 SEARCH_SPACE = {
     "learning_rate": ("float", 1e-4, 3e-3), "weight_decay": ("float", 1e-4, 1e-1), "num_train_epochs": ("int", 10, 60),
 }  # fmt: skip

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from accelerate.state import AcceleratorState
 from transformers import TrainingArguments
 
 from .parser import ConfigurationError
@@ -171,9 +172,7 @@ class RecipeTrainingArguments(TrainingArguments):
                 raise ConfigurationError(f"--{name} is {getattr(self, name)}; expected 0 or a larger number.")
         if not torch.cuda.is_available() and not getattr(torch.backends, "mps", torch).is_available():
             self.use_cpu = True
-        if self.precision == "auto":
-            self.precision = "bf16" if supports_bf16(self.use_cpu) else "fp32"
-        self.bf16, self.fp16 = self.precision == "bf16", self.precision == "fp16"
+        self.set_precision()
         if self.use_cpu and self.ddp_backend is None and int(os.environ.get("WORLD_SIZE", 1)) > 1:
             self.ddp_backend = "gloo"
         if self.hub_strategy not in ("end", "every_save"):
@@ -189,3 +188,11 @@ class RecipeTrainingArguments(TrainingArguments):
                 f"--output_dir {self.output_dir} cannot be a folder: {below_a_file or self.output_dir} is a file."
             )
         super().__post_init__()
+
+    def set_precision(self) -> None:
+        """Take the precision that fits the device where it is 'auto'; set transformers' own options for it."""
+        if self.precision == "auto":
+            self.precision = "bf16" if supports_bf16(self.use_cpu) else "fp32"
+        self.bf16, self.fp16 = self.precision == "bf16", self.precision == "fp16"
+        self.mixed_precision = {"fp32": "no"}.get(self.precision, self.precision)  # what the Trainer reads
+        AcceleratorState._reset_state()  # an earlier trainer of this process may have left that of another precision

@@ -232,6 +232,7 @@ def changed(args: RecipeTrainingArguments, **options: object) -> RecipeTrainingA
     changed = copy.deepcopy(args)
     for option, value in options.items():
         setattr(changed, option, value)
+    changed.set_precision()
     return changed
 
 
