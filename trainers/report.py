@@ -37,6 +37,8 @@ SHORT = {
     "brier_score": "Brier",
     "log_loss": "log loss",
     "expected_calibration_error": "ECE",
+    "recall_at_10": "recall at 10%",
+    "recall_at_20": "recall at 20%",
     "exact_match": "EM",
     "f1": "F1",
     "rouge_l": "ROUGE-L",
