@@ -3,6 +3,7 @@
 from .dialogues import DialogueColumns, DialogueDataset, every_reply, load_dialogues, read_dialogues
 from .errors import DataError
 from .essays import EssayColumns, EssayDataset, load_essays
+from .mastery import add_mastery, read_mastery
 from .passages import PassageColumns, PassageDataset, add_unanswerable, load_passages, read_passages
 from .records import RecordColumns, RecordDataset, load_records
 from .responses import ResponseColumns, ResponseDataset, load_responses
@@ -20,6 +21,7 @@ __all__ = [
     "RecordDataset",
     "ResponseColumns",
     "ResponseDataset",
+    "add_mastery",
     "add_unanswerable",
     "every_reply",
     "halve_validation",
@@ -29,5 +31,6 @@ __all__ = [
     "load_records",
     "load_responses",
     "read_dialogues",
+    "read_mastery",
     "read_passages",
 ]

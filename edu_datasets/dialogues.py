@@ -112,7 +112,7 @@ def load_dialogues(
     test_file: str | Path | None = None,
     columns: DialogueColumns | None = None,
     split_by: str | None = None,
-    overlaps: str = "dialogues",
+    overlaps: str | None = None,
     merge_turns: bool = False,
     seed: int = 42,
     encoding: str | None = None,
@@ -134,8 +134,9 @@ def load_dialogues(
         columns: The user's column names.
         split_by: 'problem', 'dialogue' or 'learner'; in CIMA also 'noun', 'preposition' or 'colour'. None takes 'problem', in
             CIMA 'noun', since its exercises are combinations of them.
-        overlaps: What becomes of a training dialogue that stands in a published validation or test split too: 'dialogues' leaves
-            it out, 'problems' leaves all dialogues on such a problem out, 'keep' keeps them, as the published figures do.
+        overlaps: What becomes of a training dialogue that stands in a given validation or test split too: 'dialogues' leaves it
+            out, 'problems' leaves all dialogues on such a problem out, 'keep' keeps them, as the published figures do. None is
+            'dialogues' for a published split, and 'keep' for files of the user's own. What overlaps is told in any case.
         merge_turns: Make one turn of several in a row of one speaker, instead of refusing them. Public sets are merged.
         seed: Seed of the split.
         encoding: See `files.read_table`.
@@ -149,7 +150,7 @@ def load_dialogues(
         DataError: With file, row and column, and never a word of the dialogue.
     """
     check_limits(max_train_samples, max_eval_samples)
-    if overlaps not in OVERLAPS:
+    if overlaps not in (None, *OVERLAPS):
         raise DataError("unknown choice of --overlaps.", found=overlaps, expected=f"one of {', '.join(OVERLAPS)}")
     units = ("problem", "dialogue", "learner", *(CIMA_UNITS if dataset_name == "cima" and not train_file else ()))
     if split_by not in (None, *units):
@@ -163,17 +164,17 @@ def load_dialogues(
         name = Path(train_file).name
         parts = {s: check_dialogues(*to_dialogues(table, columns), name, **how) for s, table in tables.items()}
         _refuse_twins(parts)
-        data = _assemble(parts, name, how["split_by"], seed, "keep")
+        data = _assemble(parts, name, how["split_by"], seed, overlaps or "keep")
     elif validation_file or test_file:
         raise DataError("a validation or test file needs a training file.", fix="Name it with --train_file.")
     elif "/" in dataset_name:
         tables = read_hub(dataset_name, revision)
         parts = {s: check_dialogues(*to_dialogues(table, columns), dataset_name, **how) for s, table in tables.items()}
-        data = _assemble(parts, dataset_name, how["split_by"], seed, overlaps)
+        data = _assemble(parts, dataset_name, how["split_by"], seed, overlaps or "dialogues")
     elif unknown := [name for name in names if name not in BUILT_IN]:
         raise unknown_data_set(unknown[0], BUILT_IN, ", several joined by '+', or a Hub id such as user/dialogues")
     else:
-        data = _combine([_built_in(name, data_dir, split_by, overlaps, seed) for name in names])
+        data = _combine([_built_in(name, data_dir, split_by, overlaps or "dialogues", seed) for name in names])
     data.splits = shorten(data.splits, max_train_samples, max_eval_samples, seed)
     for warning in data.warnings:
         logger.warning("%s", warning)

@@ -188,6 +188,8 @@ def test_files_of_ones_own_for_each_split_are_compared(tmp_path):
     known = own(tmp_path / "known.csv", "z,user,Anew,,p1", "z,tutor,Yes.,,p1")
     data = load_dialogues(train_file=train, test_file=known, columns=COLUMNS)
     assert any("1 of 1 dialogues of test share a problem with" in w for w in data.warnings) and not data.left_out
+    data = load_dialogues(train_file=train, test_file=known, columns=COLUMNS, overlaps="problems")
+    assert sum(data.left_out.values()) > 0 and "p1" not in {row["problem_id"] for row in data.splits["train"]}
     twin = own(tmp_path / "twin.csv", *(row.replace("d7", "e7") for row in turns(1, first=7)))
     with pytest.raises(DataError, match=r"twin.csv, row 2: the dialogue stands in row 30 of train.csv \(train\) too"):
         load_dialogues(train_file=train, test_file=twin, columns=COLUMNS)

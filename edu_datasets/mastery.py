@@ -1,0 +1,89 @@
+"""What each learner can do, as knowledge tracing has written it: mastery.csv, for a tutor to read."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from pathlib import Path
+
+from datasets import DatasetDict
+
+from .errors import DataError
+from .files import as_text, read_table
+
+SHOWN = 3  # concepts from either end
+COLUMNS = ("learner_id", "concept", "mastery", "mastery_low", "mastery_high")
+
+
+def read_mastery(path: str | Path, encoding: str | None = None, separator: str | None = None) -> dict[str, str]:
+    """Read mastery.csv of `recipes/knowledge_tracing.py` or of `predict.py`; a row a learner and concept.
+
+        learner_id,concept,mastery,mastery_low,mastery_high,answers
+        L009,fractions,0.3120,0.1830,0.4610,7
+
+    Returns:
+        Learner -> the concepts that are mastered least and most, in words: 'weakest fractions 31% (18 to 46%), ...;
+        strongest ...'.
+
+    Raises:
+        DataError: A column is missing, a number is none or not between 0 and 1, or a learner has a concept twice.
+    """
+    table = read_table(path, encoding, separator)
+    ids, concepts, *numbers = (table.column(name, "mastery.csv of knowledge_tracing") for name in COLUMNS)
+    learners: dict[str, dict[str, tuple[float, ...]]] = defaultdict(dict)
+    for i, row in enumerate(table.rows):
+        learner, concept = as_text(ids[i]), as_text(concepts[i])
+        for name, value in zip(COLUMNS, (learner, concept), strict=False):
+            if not value:
+                raise DataError("the cell is empty.", file=table.path, row=row, column=name)
+        if concept in learners[learner]:
+            raise DataError("the learner has this concept twice.", file=table.path, row=row, column="concept", found=concept)
+        learners[learner][concept] = tuple(
+            _share(column[i], table.path, row, name) for name, column in zip(COLUMNS[2:], numbers, strict=True)
+        )
+    return {learner: _in_words(known) for learner, known in learners.items()}
+
+
+def add_mastery(splits: DatasetDict, mastery: dict[str, str]) -> DatasetDict:
+    """Give dialogues a column `mastery`, '' where nothing is known of the learner.
+
+    Args:
+        splits: Dialogues with a column learner_id.
+        mastery: See `read_mastery`; {} leaves the column empty.
+
+    Raises:
+        DataError: Not one learner of the dialogues is known.
+    """
+    found = DatasetDict(
+        {
+            s: rows.add_column("mastery", [mastery.get(learner, "") for learner in rows["learner_id"]])
+            for s, rows in splits.items()
+        }
+    )
+    if mastery and not any(any(rows["mastery"]) for rows in found.values()):
+        raise DataError(
+            "no learner of the mastery file is in the dialogues.", expected="the same learner ids in both",
+            fix="Name the learner's column of the dialogues with --learner_column.",
+        )  # fmt: skip
+    return found
+
+
+def _share(value: object, path: Path, row: int, column: str) -> float:
+    try:
+        number = float(as_text(value))
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise DataError("the value is no probability.", file=path, row=row, column=column, found=value, expected="0 to 1")
+    return number
+
+
+def _in_words(known: dict[str, tuple[float, ...]]) -> str:
+    ordered = sorted(known, key=lambda concept: known[concept][0])
+    weakest = ordered[:SHOWN]
+    strongest = [concept for concept in ordered[: -SHOWN - 1 : -1] if concept not in weakest]
+
+    def told(concepts: list[str]) -> str:
+        return ", ".join("{} {:.0f}% ({:.0f} to {:.0f}%)".format(c, *(100 * v for v in known[c])) for c in concepts)
+
+    return f"weakest {told(weakest)}" + (f"; strongest {told(strongest)}" if strongest else "")
