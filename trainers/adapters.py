@@ -17,7 +17,7 @@ from .parser import ConfigurationError
 
 
 def add_lora(model: PreTrainedModel, args: AdapterArguments, task_type: TaskType, base_name: str) -> PeftModel:
-    """Freeze `model` and put a LoRA adapter on it; the task head is trained whole and saved with the adapter.
+    """Freeze `model` and put a LoRA adapter on it; a head for the task is trained whole and saved with the adapter.
 
     LoRA: Hu et al. 2021; rsLoRA: Kalajdzievski 2023; DoRA: Liu et al. 2024.
 
@@ -40,8 +40,10 @@ def add_lora(model: PreTrainedModel, args: AdapterArguments, task_type: TaskType
         target_modules="all-linear" if targets == ["all-linear"] else targets,
         use_rslora=args.use_rslora,
         use_dora=args.use_dora,
-        # a pooler that the checkpoint never used must be trained whole, like the head
-        modules_to_save=["classifier", "score", "qa_outputs", *({n.rsplit(".", 1)[-1] for n in pooler})],
+        # a pooler that the checkpoint never used must be trained whole, like the head; a language model has neither
+        modules_to_save=None
+        if task_type == TaskType.CAUSAL_LM
+        else ["classifier", "score", "qa_outputs", *({n.rsplit(".", 1)[-1] for n in pooler})],
     )
     try:
         adapted = get_peft_model(model, config)

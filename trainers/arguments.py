@@ -15,6 +15,7 @@ from .parser import ConfigurationError
 from .precision import supports_bf16
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+DEFAULT_LANGUAGE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 @dataclass

@@ -43,7 +43,8 @@ def new_artifact(task: str, settings: dict, base: Checkpoint | None) -> Artifact
     """An artifact of this version of edu-recipes; `base` is None for a model that was trained from scratch."""
     if base is None:
         return Artifact(task, settings, {}, edu_recipes_version(), "apache-2.0")
-    base_model = {"name": base.name, "revision": base.revision, "sha256": base.sha256(), "quantization": None}
+    base_model = {"name": base.name, "revision": base.revision, "sha256": base.sha256()}
+    base_model["quantization"] = base.quantization
     return Artifact(task, settings, base_model, edu_recipes_version(), base.licence)
 
 

