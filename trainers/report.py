@@ -37,6 +37,8 @@ SHORT = {
     "brier_score": "Brier",
     "log_loss": "log loss",
     "expected_calibration_error": "ECE",
+    "bleu": "BLEU",
+    "chrf": "chrF",
     "recall_at_10": "recall at 10%",
     "recall_at_20": "recall at 20%",
     "exact_match": "EM",
@@ -47,6 +49,7 @@ SHORT = {
 """What tables call a metric; one that is not here goes by its own name."""
 ERRORS = (
     "root_mean_squared_error", "mean_absolute_error", "brier_score", "log_loss", "expected_calibration_error", "loss",
+    "perplexity",
 )  # less is better  # fmt: skip
 
 
@@ -99,7 +102,7 @@ def folds_table(study: dict[str, Any], ours: str, metric: str) -> list[list[str]
     own = [*(f[metric] for f in folds.values()), study["mean"][metric], study["sd"][metric]]
     table.append([ours, *map(number, own)])
     for name, row in {**study["ablation"], **study["baselines"]}.items():
-        table.append([name, *["" for _ in folds], number(row[metric]), ""])
+        table.append([name, *["" for _ in folds], number(row[metric]) if metric in row else "-", ""])
     return table
 
 

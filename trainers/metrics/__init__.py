@@ -4,5 +4,6 @@ from .agreement import Agreement
 from .answers import AnswerMetrics
 from .probabilities import ProbabilityMetrics
 from .quadratic_weighted_kappa import QuadraticWeightedKappa
+from .replies import ReplyMetrics
 
-__all__ = ["Agreement", "AnswerMetrics", "ProbabilityMetrics", "QuadraticWeightedKappa"]
+__all__ = ["Agreement", "AnswerMetrics", "ProbabilityMetrics", "QuadraticWeightedKappa", "ReplyMetrics"]
