@@ -3,6 +3,7 @@
     python recipes/predict.py --model runs/essay_scoring --input_file new_essays.csv --output_file scores.csv
     python recipes/predict.py --model runs/knowledge_tracing --input_file answers.csv --output_file mastery.csv
     python recipes/predict.py --model runs/outcome_prediction --input_file this_year.csv --output_file outcomes.csv
+    python recipes/predict.py --model runs/qa_tutoring --input_file open_dialogues.jsonl --output_file replies.csv
     python recipes/predict.py --model runs/question_answering --input_file questions.csv --output_file answers.csv
 
 Essay scoring: the file needs a column with the text (--text_column), and one with the prompt (--prompt_column) where the model
@@ -23,6 +24,10 @@ Question answering: the file has a column with the text (--context_column) and o
 output has a row a question: the answer, where it stands in the text (answer_start, answer_end, in characters from 0 on), how
 likely it is right, and whether the model abstained. --explain also writes a page (.html) with the answers marked in the texts.
 
+Tutoring: the file has dialogues that end with the learner's turn, a turn a row or a list of messages a row. The output has a row
+a dialogue: its id, the move and the words of the tutor's next turn, and whether it gives the solution away. --move asks for a
+move.
+
 Rows that cannot be used end the run, or with --skip_bad_rows are left out and listed in <output>.rejected.csv.
 """
 
@@ -31,7 +36,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edu_datasets import DataError, EssayColumns, PassageColumns, RecordColumns, ResponseColumns, read_passages
+from edu_datasets import (
+    DataError,
+    DialogueColumns,
+    EssayColumns,
+    PassageColumns,
+    RecordColumns,
+    ResponseColumns,
+    read_dialogues,
+    read_mastery,
+    read_passages,
+)
 from edu_datasets.essays import read_essays, read_prompts
 from edu_datasets.files import require_file
 from edu_datasets.records import read_records
@@ -42,6 +57,7 @@ from trainers import (
     essay_scoring,
     knowledge_tracing,
     outcome_prediction,
+    qa_tutoring,
     question_answering,
     report,
     tracing_report,
@@ -99,17 +115,36 @@ class TracingArguments:
 
 @dataclass
 class AnsweringArguments:
-    """For a model of question_answering; --question_column is its column with the question, 'question' if not given."""
+    """For a model of question_answering; its columns are called question and context where not given."""
 
     _argument_group_name = "question answering"
 
-    context_column: str = field(default="context", metadata={"help": "column with the text"})
+    context_column: str | None = field(
+        default=None, metadata={"help": "column with the text that is asked about, or of the course text of a dialogue"}
+    )
+
+
+@dataclass
+class TutoringArguments:
+    """For a model of qa_tutoring."""
+
+    _argument_group_name = "tutoring"
+
+    dialogue_column: str = field(default="dialogue_id", metadata={"help": "column that names the dialogue of a turn"})
+    role_column: str = field(default="role", metadata={"help": "column with the speaker: learner or tutor (user, assistant ...)"})
+    turn_column: str = field(default="text", metadata={"help": "column with the turn, where a row is a turn"})
+    messages_column: str = field(default="messages", metadata={"help": "column with a list of turns, where a row is a dialogue"})
+    problem_column: str | None = field(default=None, metadata={"help": "column with the exercise"})
+    solution_column: str | None = field(default=None, metadata={"help": "column with the solution"})
+    profile_column: str | None = field(default=None, metadata={"help": "column with what is known of the learner"})
+    mastery_file: str | None = field(default=None, metadata={"help": "mastery.csv of knowledge_tracing, joined by learner"})
+    move: str | None = field(default=None, metadata={"help": "the move to ask the tutor for; its own choice where not given"})
 
 
 def main(argv: list[str] | None = None) -> Path:
     """Predict for a file. Returns the path of the output; raises on error."""
-    parser = RecipeParser((PredictArguments, EssayArguments, TracingArguments, AnsweringArguments), description=__doc__)
-    args, essay_args, tracing_args, answering_args = parser.parse(argv)
+    options = (PredictArguments, EssayArguments, TracingArguments, AnsweringArguments, TutoringArguments)
+    args, essay_args, tracing_args, answering_args, tutoring_args = RecipeParser(options, description=__doc__).parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not Path(args.output_file).absolute().parent.is_dir():
         raise ConfigurationError(f"--output_file: there is no folder {Path(args.output_file).parent}.")
@@ -120,7 +155,11 @@ def main(argv: list[str] | None = None) -> Path:
     elif task == "knowledge_tracing":
         rejected = trace_answers(args, tracing_args)
     elif task == "question_answering":
-        rejected = answer_questions(args, answering_args, tracing_args.question_column or "question")
+        asked = answering_args.context_column or "context", tracing_args.question_column or "question"
+        rejected = answer_questions(args, *asked)
+    elif task == "qa_tutoring":
+        learner_column = tracing_args.learner_column if tutoring_args.mastery_file else None
+        rejected = reply_to_learners(args, tutoring_args, answering_args.context_column, learner_column)
     else:
         rejected = predict_outcomes(args)
     if rejected:
@@ -176,9 +215,9 @@ def trace_answers(args: PredictArguments, own: TracingArguments) -> Sequence[tup
     return log.rejected
 
 
-def answer_questions(args: PredictArguments, own: AnsweringArguments, question_column: str) -> Sequence[tuple]:
+def answer_questions(args: PredictArguments, context_column: str, question_column: str) -> Sequence[tuple]:
     """A row a question; returns the rows that were left out."""
-    columns = PassageColumns(own.context_column, question_column, answers=(), question_id=args.id_column)
+    columns = PassageColumns(context_column, question_column, answers=(), question_id=args.id_column)
     asked, rows, rejected = read_passages(args.input_file, columns, args.file_encoding, args.separator, args.skip_bad_rows)
     reader = question_answering.load(args.model, args.model_revision, args.trust_remote_code)
     contexts, questions = asked["context"][:], asked["question"][:]
@@ -205,6 +244,25 @@ def predict_outcomes(args: PredictArguments) -> Sequence[tuple]:
         effects = predictor.explain(numbers, categories)
         written |= {f"effect_{group}": effects.effects[:, i].round(4) for i, group in enumerate(effects.groups)}
     report.write_csv(args.output_file, written)
+    return rejected
+
+
+def reply_to_learners(
+    args: PredictArguments, own: TutoringArguments, context_column: str | None, learner_column: str | None
+) -> Sequence[tuple]:
+    """A row a dialogue; returns the rows that were left out."""
+    columns = DialogueColumns(
+        own.dialogue_column, own.role_column, own.turn_column, own.messages_column, problem=own.problem_column,
+        solution=own.solution_column, context=context_column, profile=own.profile_column, learner=learner_column,
+    )  # fmt: skip
+    dialogues, rows, rejected = read_dialogues(
+        args.input_file, columns, args.file_encoding, args.separator, args.skip_bad_rows, merge_turns=True
+    )
+    mastery = read_mastery(own.mastery_file) if own.mastery_file else {}
+    tutor = qa_tutoring.load(args.model, args.model_revision, args.trust_remote_code)
+    asked = [row | {"mastery": mastery.get(row["learner_id"], "")} for row in dialogues]
+    columns = tutor.predict_columns(asked, [own.move] * len(asked), args.batch_size)
+    report.write_csv(args.output_file, {"dialogue_id": dialogues["dialogue_id"], "row": rows, **columns})
     return rejected
 
 

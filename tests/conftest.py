@@ -14,10 +14,10 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from edu_datasets import load_essays
+from edu_datasets import load_dialogues, load_essays
 
 ROOT = Path(__file__).parent.parent
 
@@ -78,6 +78,54 @@ def tiny_model(tmp_path_factory, sample) -> str:
     return str(folder)
 
 
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+"""SmolLM2's chat template, but for the system turn that it adds where there is none; it marks no replies."""
+
+
+def chat_tokenizer(template: str | None = CHATML, special: tuple[str, ...] = (), words: int = 150) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer whose merges spell the commonest words of the sample's dialogues; the same in every process."""
+    turns = [turn["text"] for row in load_dialogues("sample_school").splits["train"]["turns"] for turn in row]
+    counts = Counter(w for text in turns for w in re.findall(r" [a-z]+", text))
+    common = sorted(counts, key=lambda w: (-counts[w], w))[:words]
+    merges: dict[tuple[str, str], None] = {}
+    for word in common:
+        letters = word.replace(" ", "Ġ")
+        merges |= {(letters[:i], letters[i]): None for i in range(1, len(letters))}
+    special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *special)
+    pieces = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet()), *(a + b for a, b in merges)]
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.BPE(vocabulary, list(merges)))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(special))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=template
+    )
+
+
+def tiny_llama(tokenizer: PreTrainedTokenizerFast, **options) -> LlamaForCausalLM:
+    """Two small layers with grouped heads and random weights, in evaluation mode."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=64, max_position_embeddings=2048, initializer_range=0.1, tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id, bos_token_id=None, eos_token_id=tokenizer.eos_token_id, **options,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_chat_model(tmp_path_factory) -> str:
+    """A folder with a small causal language model and a tokenizer with a chat template."""
+    folder, tokenizer = tmp_path_factory.mktemp("tiny_chat_model"), chat_tokenizer()
+    tokenizer.save_pretrained(folder)
+    tiny_llama(tokenizer).save_pretrained(folder)
+    return str(folder)
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory, essay_scoring, tiny_model) -> Path:
     """What the essay recipe leaves behind."""
@@ -106,6 +154,18 @@ def finished_predictor(tmp_path_factory) -> Path:
     load_recipe("outcome_prediction").main(
         ["--output_dir", str(out), "--num_train_epochs", "2", "--hidden_size", "16", "--disable_tqdm", "true"]
     )
+    return out
+
+
+@pytest.fixture(scope="session")
+def finished_tutor(tmp_path_factory, tiny_chat_model) -> Path:
+    """A whole run of tutoring on the sample school."""
+    out = tmp_path_factory.mktemp("finished") / "tutor"
+    load_recipe("qa_tutoring").main(
+        ["--model_name_or_path", tiny_chat_model, "--output_dir", str(out), "--num_train_epochs", "2", "--disable_tqdm", "true",
+         "--precision", "fp32", "--max_length", "2048", "--max_new_tokens", "24", "--asked_moves", "4",
+         "--simulated_students", "4"]
+    )  # fmt: skip
     return out
 
 

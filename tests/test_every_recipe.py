@@ -21,6 +21,7 @@ from trainers.parser import RecipeParser
 
 FINISHED = {
     "essay_scoring": "finished_run", "knowledge_tracing": "finished_tracer", "outcome_prediction": "finished_predictor",
+    "qa_tutoring": "finished_tutor",
     "question_answering": "finished_reader",
 }  # recipe -> the fixture of a whole run  # fmt: skip
 RECIPES = list(FINISHED)
@@ -50,7 +51,7 @@ def test_every_configuration_parses_and_says_how_to_launch_it(path, tmp_path):
 
 def test_every_recipe_has_a_configuration_a_trainer_and_tests():
     for path in (ROOT / "recipes").glob("*.py"):
-        if path.stem not in ("predict", "publish"):
+        if path.stem not in ("chat", "predict", "publish"):
             assert path.stem in RECIPES and any(c.parent.name == path.stem for c in CONFIGS)
             assert (ROOT / "trainers" / path.name).is_file() and (ROOT / "tests" / f"test_{path.name}").is_file()
 

@@ -184,6 +184,12 @@ def test_the_card_is_valid_and_its_snippet_runs_by_name(hub, machine, finished_r
     assert "(1, 1)" in machine(token=None).run("-c", snippet + "\nprint(scores.shape)")
 
 
+def test_a_tutor_is_published_and_replies_to_a_stranger_as_here(hub, machine, finished_tutor):
+    assert "verified:" in machine("lfs").publish(finished_tutor, "teacher/tutor", "--verify_push")
+    pushed = hub.repository("teacher/tutor").files()[1]
+    assert "model.safetensors" in pushed and not [p for p in pushed if p.endswith((".csv", ".yaml", ".bin"))]
+
+
 def test_a_private_model_is_verified_with_the_token_and_hidden_from_others(hub, machine, finished_run):
     printed = machine().publish(finished_run, "teacher/private", "--hub_private_repo", "true", "--verify_push")
     assert "verified:" in printed and hub.repository("teacher/private").private
