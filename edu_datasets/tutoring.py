@@ -179,6 +179,7 @@ def read_bridge(path: str | Path) -> list[Dialogue]:
 
     The tutors in the chats are novices: their turns are no targets. Several experts answered one chat, a row each. `problem` is
     the lesson's topic, all that is known of it; `problem_id` is the session, of which several moments may stand in the file.
+    A picture that was pasted into the chat, thousands of characters, is [picture].
 
     An item: c_id '4110653_19' (session and turn), lesson_topic, c_h [{"user": "student", "text": "4 m", ...}, ...], c_r (the
     novice's reply), c_r_ [{"user": "tutor", "text": "Hm, not quite", ...}] (the expert's), e, z_what 'provide_hint', z_why, ...
@@ -191,14 +192,18 @@ def read_bridge(path: str | Path) -> list[Dialogue]:
     for row, item in enumerate(items, start=1):
         name, topic, history, reply, strategy = _cells(item, ("c_id", "lesson_topic", "c_h", "c_r_", "z_what"), path, row)
         turns = [
-            Turn({"tutor": "tutor", "student": "learner"}.get(m.get("user"), str(m.get("user"))), as_text(m.get("text")))
+            Turn({"tutor": "tutor", "student": "learner"}.get(m.get("user"), str(m.get("user"))), _without_pictures(m))
             for m in history
         ]
         move = SOURCE_MOVES["bridge"].get(strategy, "generic")
-        text = "\n".join(t for m in reply if (t := as_text(m.get("text"))))
+        text = "\n".join(t for m in reply if (t := _without_pictures(m)))
         turns.append(Turn("tutor", text, move, strategy if strategy in SOURCE_MOVES["bridge"] else "other", True))
         found.append(Dialogue(row, f"{name} row {row}", turns, name.rpartition("_")[0], topic))
     return found
+
+
+def _without_pictures(message: dict) -> str:
+    return re.sub(r"data:image/[\w.+-]+;base64,[\w+/=]+", "[picture]", as_text(message.get("text")))
 
 
 def read_socratic(path: str | Path) -> list[Dialogue]:

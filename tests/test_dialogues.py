@@ -349,6 +349,13 @@ def test_bridge_learns_the_experts_reply_and_not_the_novices(bridge_folder):
     assert "20 empty turns were left out." in data.warnings
 
 
+def test_a_picture_in_a_chat_is_not_read_as_words(bridge_folder):
+    pasted = f"Look: data:image/png;base64,{'iVBORw0KGgo/+' * 300}= Which side is longer?"
+    pack(bridge_folder / "tutoring" / "bridge" / "test.json.gz", [bridge(31, 1, expert=pasted)])
+    data = load_dialogues("bridge", data_dir=bridge_folder)
+    assert data.splits["test"][0]["turns"][-1]["text"] == "Hm.\nLook: [picture] Which side is longer?"
+
+
 def test_what_stands_in_two_published_splits_is_reported_and_left_out_of_training(bridge_folder):
     data = load_dialogues("bridge", data_dir=bridge_folder)
     assert {s: len(d) for s, d in data.splits.items()} == {"train": 11, "validation": 1, "test": 5}
