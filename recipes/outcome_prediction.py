@@ -22,7 +22,7 @@ In --output_dir: the model, edu_recipes.json, metrics.json (beside baselines), p
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from peft import TaskType
 from transformers import set_seed
@@ -42,11 +42,12 @@ DEFAULTS = dict(
     early_stopping_patience=6, metric_for_best_model="loss",
 )  # fmt: skip
 FOR_TEXT = dict(
-    num_train_epochs=6, learning_rate=1e-4, head_learning_rate=3e-4, per_device_train_batch_size=16, precision="auto"
+    num_train_epochs=6, learning_rate=5e-5, head_learning_rate=1e-3, per_device_train_batch_size=16, precision="auto"
 )  # fmt: skip
 SEARCH_SPACE = {
     "learning_rate": ("float", 1e-4, 3e-3), "weight_decay": ("float", 1e-4, 1e-1), "num_train_epochs": ("int", 10, 60),
 }  # fmt: skip
+SEARCH_SPACE_OF_TEXT = SEARCH_SPACE | {"learning_rate": ("float", 1e-5, 2e-4), "num_train_epochs": ("int", 2, 8)}
 
 
 @dataclass
@@ -131,10 +132,12 @@ def main(argv: list[str] | None = None) -> dict:
         if encoding == "text":
             checkpoint = find_checkpoint(model_name, model_args.model_revision)
             tokenizer = load_tokenizer(checkpoint, model_args.trust_remote_code)
-            model = load_classifier(checkpoint, settings.num_labels(), model_args, tokenizer)
+            dropout = model_args.dropout if "dropout" in parser.given else 0.0
+            model = load_classifier(checkpoint, settings.num_labels(), replace(model_args, dropout=dropout), tokenizer)
             if adapter_args.use_peft:
                 model = add_lora(model, adapter_args, TaskType.SEQ_CLS, checkpoint.name)
-            training_args = changed(training_args, **{k: v for k, v in FOR_TEXT.items() if k not in parser.given})
+            still = [k for k in FOR_TEXT if k not in parser.given and getattr(training_args, k) == DEFAULTS.get(k)]
+            training_args = changed(training_args, **{k: FOR_TEXT[k] for k in still})  # a search may have set others
         else:
             model = new_record_transformer(
                 settings, bin_edges(splits["train"], settings), hidden_size=args.hidden_size,
@@ -158,7 +161,8 @@ def main(argv: list[str] | None = None) -> dict:
     # 8. Which hyperparameters: a search on validation, cross-validation on train + validation; test is in neither
     selection, name = {}, model_args.model_name_or_path
     if training_args.hp_search:
-        selection["search"] = search_hyperparameters(make_trainer, data.splits, training_args, SEARCH_SPACE, model_args)
+        space = SEARCH_SPACE_OF_TEXT if encodings[0] == "text" else SEARCH_SPACE
+        selection["search"] = search_hyperparameters(make_trainer, data.splits, training_args, space, model_args)
     if training_args.cv_folds:
         folds = data.fold_splits(training_args.cv_folds, data_args.split_seed)
         selection["cross_validation"] = cross_validate(make_trainer, folds, training_args, name)

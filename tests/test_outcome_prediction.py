@@ -12,7 +12,7 @@ from conftest import ROOT, load_recipe
 from datasets import Dataset
 from safetensors.torch import load_file
 
-from edu_datasets import DataError
+from edu_datasets import DataError, RecordColumns, load_records
 from trainers.explanation import explain_groups
 from trainers.metrics.probabilities import expected_calibration_error
 from trainers.models.record_transformer import RecordTransformer, RecordTransformerConfig
@@ -37,9 +37,24 @@ def settings_of(**more) -> RecordSettings:
     return RecordSettings("binary", ["yes", "no"], **names, feature_groups={}, class_weights=[1, 1], bias=[0, 0], **more)
 
 
-def test_a_record_in_words_leaves_out_what_is_missing():
-    assert as_text([0.5, 12.0], ["7"], settings_of()) == "attendance is 0.5. quiz is 12. grade is 7."
-    assert as_text([NAN, 12.0], [""], settings_of()) == "quiz is 12."
+def test_a_record_in_words_says_what_is_unusual_alone():
+    levels = dict(bins=[[0.0, 0.5, 0.9, 1.0], [0.0, 10.0, 20.0]], usual_bins=[2, 1], usual_categories=["8"])
+    settings = settings_of(encoding="text", **levels)
+    assert as_text([0.6, 12.0], ["7"], settings) == "attendance is middling, 0.6. grade is 7."
+    assert as_text([-3.0, 9.9], ["8"], settings) == "attendance is very low, -3. quiz is very low, 9.9."
+    assert as_text([NAN, 12.0], [""], settings) == "attendance is unknown. grade is unknown."
+    assert as_text([1.5, None], ["8"], settings) == "quiz is unknown."
+    assert as_text([0.95, 12.0], ["8"], settings) == "all is as usual."
+
+
+def test_texts_of_records_are_mostly_unlike():
+    """On texts that are nearly alike an encoder does not learn."""
+    data = load_records("sample_school", columns=RecordColumns())
+    settings = RecordSettings.fit(data, data.splits["train"], "text", False, 256)
+    rows = data.splits["train"]
+    texts = [set(as_text(n, c, settings).split()) for n, c in zip(rows["numbers"][:], rows["categories"][:], strict=True)]
+    shared = [len(a & b) / max(len(a | b), 1) for a, b in zip(texts, texts[1:], strict=False)]
+    assert np.mean(shared) < 0.5
 
 
 def test_a_category_that_training_lacks_is_read_as_missing():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from .parser import ConfigurationError
 
 ENCODINGS = ("numeric", "text")
 MOST_BINS, LEAST_ROWS = 24, 24  # bins of a number; training rows in each
+LEVELS = ("very low", "low", "rather low", "middling", "rather high", "high", "very high")
+"""What a text calls a number, by where its bin lies among those of its column."""
 
 
 @dataclass
@@ -33,6 +36,8 @@ class RecordSettings:
         usual_numbers, usual_categories: The medians and the commonest values of training: what an explanation compares with.
         encoding: 'numeric' (`models.record_transformer`) or 'text' (a pretrained encoder reads the record).
         max_length: Tokens of a record at most ('text').
+        bins: 'text': the bins of each number, see `bin_edges`.
+        usual_bins: 'text': the commonest of them, -1 where most have no number.
         mean, sd: Of the training target; a regression learns (target - mean) / sd.
         class_weights: Of the loss, one a class; all 1 where none were asked for.
         temperature: Logits are divided by it, so that probabilities mean what they say; fitted on calibration.
@@ -50,6 +55,8 @@ class RecordSettings:
     usual_categories: list[str] = field(default_factory=list)
     encoding: str = "numeric"
     max_length: int = 256
+    bins: list[list[float]] = field(default_factory=list)
+    usual_bins: list[int] = field(default_factory=list)
     mean: float = 0.0
     sd: float = 1.0
     class_weights: list[float] = field(default_factory=list)
@@ -91,6 +98,10 @@ class RecordSettings:
             settings.class_weights, settings.bias = weights.tolist(), [0.0] * len(counts)
             classes = settings.classes
             settings.positive = classes.index(data.positive_class) if data.positive_class else len(classes) - 1
+        if encoding == "text":
+            settings.bins = bin_edges(train, settings)
+            placed = [[_bin(v, edges) for v in column] for column, edges in zip(numbers.T, settings.bins, strict=True)]
+            settings.usual_bins = [Counter(column).most_common(1)[0][0] for column in placed]
         return settings
 
     def num_labels(self) -> int:
@@ -141,14 +152,30 @@ def encode(batch: dict[str, list], settings: RecordSettings, tokenizer: PreTrain
 
 
 def as_text(numbers: Sequence[float], categories: Sequence[str], settings: RecordSettings) -> str:
-    """A record in words, column by column; what is missing is not said.
+    """A record in words: what is unusual in it, column by column.
+
+    What most records share is not said: it would make all texts nearly alike, and so what an encoder sees in them. With all
+    columns said it did not learn (recipes/RESULTS.md). A number is said with its level, which an encoder reads better
+    than digits.
 
     >>> as_text([3.0, float("nan")], ["yes"], settings)  # doctest: +SKIP
-    'absences is 3. support is yes.'
+    'absences is low, 3. quiz is unknown. support is yes.'
     """
-    said = [f"{name} is {value:.4g}." for name, value in zip(settings.number_columns, numbers, strict=True) if value == value]
-    said += [f"{name} is {value}." for name, value in zip(settings.category_columns, categories, strict=True) if value]
-    return " ".join(said)
+    said = []
+    for name, value, edges, usual in zip(settings.number_columns, numbers, settings.bins, settings.usual_bins, strict=True):
+        value = math.nan if value is None else value
+        if (place := _bin(value, edges)) != usual:
+            level = LEVELS[round(place * (len(LEVELS) - 1) / max(len(edges) - 2, 1))]
+            said.append(f"{name} is {level}, {value:.4g}." if place >= 0 else f"{name} is unknown.")
+    for name, value, usual in zip(settings.category_columns, categories, settings.usual_categories, strict=True):
+        if value != usual:
+            said.append(f"{name} is {value or 'unknown'}.")
+    return " ".join(said) or "all is as usual."
+
+
+def _bin(value: float, edges: Sequence[float]) -> int:
+    """Which bin a number is in, the first or last where it lies outside; -1 for none."""
+    return -1 if math.isnan(value) else bisect_right(edges, value, 1, len(edges) - 1) - 1
 
 
 def bin_edges(train: Dataset, settings: RecordSettings) -> list[list[float]]:
