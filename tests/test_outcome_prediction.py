@@ -124,9 +124,9 @@ def test_an_alert_for_a_tenth_finds_those_most_at_risk_and_tells_the_lead():
     p = np.array([0.9, 0.3, 0.4, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1])
     time = np.array([30.0, 10.0, *[NAN] * 8])
     found = class_metrics(np.column_stack([1 - p, p]), target, 1, time)
-    assert found["recall_at_10"] == 0.5 == found["recall_at_20"] and found["lead_days_at_20"] == 30
+    assert found["recall_at_10_percent"] == 0.5 == found["recall_at_20_percent"] and found["lead_days_at_20_percent"] == 30
     assert found["roc_auc"] == pytest.approx(15 / 16) and found["accuracy"] == pytest.approx(0.9)
-    assert "lead_days_at_20" not in class_metrics(np.column_stack([1 - p, p]), target, 1, np.full(10, NAN))
+    assert "lead_days_at_20_percent" not in class_metrics(np.column_stack([1 - p, p]), target, 1, np.full(10, NAN))
 
 
 def test_r2_is_0_for_the_mean_and_1_for_the_truth():

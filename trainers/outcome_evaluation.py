@@ -29,8 +29,8 @@ def class_metrics(probabilities: np.ndarray, target: np.ndarray, positive: int, 
 
     Returns:
         Those of `probability_metrics` for the positive class, with accuracy and macro_f1 of the most probable of all classes;
-        recall_at_10, recall_at_20: share of the positive rows among the 10% and 20% that are most probable; lead_days_at_20,
-        the mean of `time` over the positive rows among them, where known.
+        recall_at_10_percent, recall_at_20_percent: share of the positive rows among the 10% and 20% that are most probable;
+        lead_days_at_20_percent, the mean of `time` over the positive rows among them, where known.
     """
     p, y = probabilities[:, positive], (target == positive).astype(int)
     guess = probabilities.argmax(axis=1)
@@ -40,10 +40,10 @@ def class_metrics(probabilities: np.ndarray, target: np.ndarray, positive: int, 
     order = np.argsort(-p, kind="stable")
     for budget in BUDGETS:
         alerted = order[: max(1, round(budget * len(p)))]
-        result[f"recall_at_{round(100 * budget)}"] = float(y[alerted].sum() / max(y.sum(), 1))
+        result[f"recall_at_{round(100 * budget)}_percent"] = float(y[alerted].sum() / max(y.sum(), 1))
         lead = time[alerted][(y[alerted] == 1) & ~np.isnan(time[alerted])]
     if len(lead):
-        result["lead_days_at_20"] = float(lead.mean())
+        result["lead_days_at_20_percent"] = float(lead.mean())
     return result
 
 

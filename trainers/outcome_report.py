@@ -23,7 +23,8 @@ from .report import (
 from .report import subgroup_table as difference_table
 
 OF_CLASSES = (
-    "average_precision", "recall_at_10", "recall_at_20", "accuracy", "macro_f1", "brier_score", "expected_calibration_error",
+    "average_precision", "recall_at_10_percent", "recall_at_20_percent", "accuracy", "macro_f1", "brier_score",
+    "expected_calibration_error",
 )  # fmt: skip
 OF_VALUES = ("mean_absolute_error", "r2")
 
