@@ -24,6 +24,8 @@ ROOT = Path(__file__).parent.parent
 
 def load_recipe(name: str, path: Path | None = None):
     """The module of recipes/<name>.py, or of a copy at `path`."""
+    if (folder := str(ROOT / "recipes")) not in sys.path:
+        sys.path.insert(0, folder)  # as Python does for a script
     spec = importlib.util.spec_from_file_location(f"recipe_{name}", path or ROOT / "recipes" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up

@@ -611,7 +611,7 @@ def new_prompt_for_a_model_that_knows_only_its_own(folder, model):
 
 @case("there is no file", "nowhere.csv", of=PREDICTION)
 def missing_input_file(folder, model):
-    return ["--model", model, "--input_file", str(folder / "nowhere.csv")]
+    return ["--model", trained(folder, model), "--input_file", str(folder / "nowhere.csv")]
 
 
 @case("--output_file", "no folder", "nowhere", of=PREDICTION)
