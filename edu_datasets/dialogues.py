@@ -16,7 +16,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from .dialogue_rows import DialogueColumns, Part, check_dialogues, to_dialogues
 from .errors import DataError
 from .essays import SAMPLE_SCHOOL, find_data_dir, read_hub
-from .files import read_table, unknown_data_set
+from .files import own_files, read_table, unknown_data_set
 from .schema import DIALOGUES
 from .splits import (
     check_limits,
@@ -158,15 +158,12 @@ def load_dialogues(
     columns = columns or DialogueColumns()
     how = {"split_by": split_by or "problem", "merge": merge_turns, "skip": skip_bad_rows}
     names = dataset_name.split("+")
-    if train_file:
-        files = {s: p for s, p in zip(SPLITS, (train_file, validation_file, test_file), strict=True) if p}
+    if files := own_files(train_file, validation_file, test_file):
         tables = {s: read_table(path, encoding, separator) for s, path in files.items()}
         name = Path(train_file).name
         parts = {s: check_dialogues(*to_dialogues(table, columns), name, **how) for s, table in tables.items()}
         _refuse_twins(parts)
         data = _assemble(parts, name, how["split_by"], seed, overlaps or "keep")
-    elif validation_file or test_file:
-        raise DataError("a validation or test file needs a training file.", fix="Name it with --train_file.")
     elif "/" in dataset_name:
         tables = read_hub(dataset_name, revision)
         parts = {s: check_dialogues(*to_dialogues(table, columns), dataset_name, **how) for s, table in tables.items()}

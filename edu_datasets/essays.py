@@ -15,7 +15,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from .errors import DataError
-from .files import Table, as_text, check_text, decode, read_bytes, read_table, unknown_data_set
+from .files import Table, as_text, check_text, decode, own_files, read_bytes, read_table, unknown_data_set
 from .schema import ESSAYS
 from .splits import (
     check_limits,
@@ -257,15 +257,9 @@ def load_essays(
         "limits": (max_train_samples, max_eval_samples), "seed": seed,
     }  # fmt: skip
     task = read_prompts(prompts_file) if prompts_file else ({}, {})
-    if train_file:
-        tables = {
-            split: read_table(path, encoding, separator)
-            for split, path in (("train", train_file), ("validation", validation_file), ("test", test_file))
-            if path
-        }
+    if files := own_files(train_file, validation_file, test_file):
+        tables = {split: read_table(path, encoding, separator) for split, path in files.items()}
         return _assemble(tables, columns, Path(train_file).name, task, split_by, seed, options)
-    if validation_file or test_file:
-        raise DataError("a validation or test file needs a training file.", fix="Name it with --train_file.")
     if "/" in dataset_name:
         tables = read_hub(dataset_name, revision)
         return _assemble(tables, columns, dataset_name, task, split_by, seed, options)

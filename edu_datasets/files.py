@@ -92,6 +92,19 @@ def closest(name: str, names: Iterable[str]) -> str | None:
     return by_lower[found[0]] if found else None
 
 
+def own_files(
+    train_file: str | Path | None, validation_file: str | Path | None, test_file: str | Path | None
+) -> dict[str, str | Path]:
+    """The files of a user's own by split; {} where there are none.
+
+    Raises:
+        DataError: The training file is missing.
+    """
+    if (validation_file or test_file) and not train_file:
+        raise DataError("a validation or test file needs a training file.", fix="Name it with --train_file.")
+    return {s: p for s, p in (("train", train_file), ("validation", validation_file), ("test", test_file)) if p}
+
+
 def unknown_data_set(name: str, known: Sequence[str], others: str = "") -> DataError:
     """What is told of a data set that is not among the `known`; `others` says what else may be named."""
     close = closest(name, known)

@@ -18,7 +18,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from .errors import DataError
 from .essays import SAMPLE_SCHOOL, find_data_dir, read_hub
-from .files import Table, decode, read_bytes, read_table, unknown_data_set
+from .files import Table, decode, own_files, read_bytes, read_table, unknown_data_set
 from .passage_rows import Part, PassageColumns, read_file, read_rows
 from .schema import PASSAGES
 from .spans import best_span, exact_match, rouge_l, token_f1
@@ -176,14 +176,11 @@ def load_passages(
     """
     check_limits(max_train_samples, max_eval_samples)
     columns = columns or PassageColumns()
-    if train_file:
-        files = {s: p for s, p in (("train", train_file), ("validation", validation_file), ("test", test_file)) if p}
+    if files := own_files(train_file, validation_file, test_file):
         tables = {s: read_file(path, columns, encoding, separator) for s, path in files.items()}
         parts = {s: read_rows(*table, free=free_answers, skip=skip_bad_rows) for s, table in tables.items()}
         data = PassageDataset(DatasetDict(), Path(train_file).name, list(columns.attributes))
         _refuse_leaks(parts, columns)
-    elif validation_file or test_file:
-        raise DataError("a validation or test file needs a training file.", fix="Name it with --train_file.")
     elif "/" in dataset_name:
         tables = read_hub(dataset_name, revision)
         parts = {s: read_rows(t, columns, free=free_answers, skip=skip_bad_rows) for s, t in tables.items()}

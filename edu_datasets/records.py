@@ -17,7 +17,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from .errors import DataError
 from .essays import find_data_dir, read_hub
-from .files import Table, as_text, closest, read_table, unknown_data_set
+from .files import Table, as_text, closest, own_files, read_table, unknown_data_set
 from .oulad import read_oulad
 from .record_rows import Cutoff, Part, RecordColumns, find_cutoff, find_kinds, find_target, read_rows, refuse_twins, to_number
 from .school_generator import TERM_DAYS, school_records
@@ -222,12 +222,9 @@ def load_records(
         if used and built_in != only:
             raise DataError(f"{name} is an option of {only}.", fix="Leave it out.")
     columns = columns or RecordColumns()
-    if train_file:
-        files = {s: p for s, p in (("train", train_file), ("validation", validation_file), ("test", test_file)) if p}
+    if files := own_files(train_file, validation_file, test_file):
         tables = {s: read_table(path, encoding, separator) for s, path in files.items()}
         source = _Source(tables, columns, Path(train_file).name, day=find_cutoff(cutoff, columns))
-    elif validation_file or test_file:
-        raise DataError("a validation or test file needs a training file.", fix="Name it with --train_file.")
     elif "/" in dataset_name:
         source = _Source(read_hub(dataset_name, revision), columns, dataset_name, day=find_cutoff(cutoff, columns))
     elif dataset_name == "sample_school":

@@ -20,7 +20,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from .errors import DataError
 from .essays import find_data_dir
-from .files import Table, as_text, closest, read_table, unknown_data_set
+from .files import Table, as_text, closest, own_files, read_table, unknown_data_set
 from .schema import RESPONSES
 from .school_generator import school_answers
 from .splits import check_limits, connected_groups, cross_validation_splits, cut_missing, k_folds, shorten
@@ -140,13 +140,10 @@ def load_responses(
         DataError: With file, row and column.
     """
     check_limits(max_train_samples, max_eval_samples)
-    if train_file:
-        files = {s: p for s, p in (("train", train_file), ("validation", validation_file), ("test", test_file)) if p}
+    if files := own_files(train_file, validation_file, test_file):
         how = (columns or ResponseColumns(), encoding, separator, sort_by_time, skip_bad_rows)
         parts = {s: read_log(path, *how) for s, path in files.items()}
         data = _assemble(parts, Path(train_file).name, seed)
-    elif validation_file or test_file:
-        raise DataError("a validation or test file needs a training file.", fix="Name it with --train_file.")
     elif dataset_name == "sample_school":
         data = _load_sample_school(seed)
     elif dataset_name in ("assist2015", "assist2009_updated"):
