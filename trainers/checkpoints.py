@@ -8,6 +8,7 @@ import importlib.util
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -160,17 +161,7 @@ def load_classifier(
         config = load_config(checkpoint, args)
         config.num_labels, config.problem_type = num_labels, "regression"
         config.pad_token_id = tokenizer.pad_token_id
-        attention = args.attn_implementation or (None if torch.cuda.is_available() else LEAN)
-        with _no_load_report():  # that the head is new is no news
-            model = AutoModelForSequenceClassification.from_pretrained(
-                checkpoint.path,
-                revision=checkpoint.revision,
-                config=config,
-                dtype=torch.float32,
-                attn_implementation=attention,
-                trust_remote_code=args.trust_remote_code,
-                ignore_mismatched_sizes=True,
-            )
+        model = _from_pretrained(AutoModelForSequenceClassification, checkpoint, config, args, ignore_mismatched_sizes=True)
     layer = output_layer(model)
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
@@ -196,6 +187,16 @@ def load_config(checkpoint: Checkpoint, args: ModelArguments) -> PreTrainedConfi
     return config
 
 
+def _from_pretrained(kind: type, checkpoint: Checkpoint, config: PreTrainedConfig, args: ModelArguments, **options) -> Any:
+    """`kind.from_pretrained` in float32, with the attention that suits the device."""
+    attention = args.attn_implementation or (None if torch.cuda.is_available() else LEAN)
+    with _no_load_report():  # that the head is new is no news
+        return kind.from_pretrained(
+            checkpoint.path, revision=checkpoint.revision, config=config, dtype=torch.float32, attn_implementation=attention,
+            trust_remote_code=args.trust_remote_code, **options,
+        )  # fmt: skip
+
+
 def load_trained_classifier(checkpoint: Checkpoint, trust_remote_code: bool = False) -> PreTrainedModel:
     """A trained sequence classifier as it was saved, in float32.
 
@@ -217,12 +218,7 @@ def load_reader(checkpoint: Checkpoint, args: ModelArguments) -> PreTrainedModel
     with explained(checkpoint):
         config = load_config(checkpoint, args)
         config.num_labels = 2  # start and end
-        attention = args.attn_implementation or (None if torch.cuda.is_available() else LEAN)
-        with _no_load_report():
-            model, found = AutoModelForQuestionAnswering.from_pretrained(
-                checkpoint.path, revision=checkpoint.revision, config=config, dtype=torch.float32, attn_implementation=attention,
-                trust_remote_code=args.trust_remote_code, output_loading_info=True,
-            )  # fmt: skip
+        model, found = _from_pretrained(AutoModelForQuestionAnswering, checkpoint, config, args, output_loading_info=True)
     if any("qa_outputs" in name for name in found["missing_keys"]):
         nn.init.zeros_(model.qa_outputs.weight)
         nn.init.zeros_(model.qa_outputs.bias)
