@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .parser import ConfigurationError
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # a model is published without torch
     from .checkpoints import Checkpoint
 
 FILE_NAME = "edu_recipes.json"
+Settings = TypeVar("Settings")
 
 
 @dataclass
@@ -37,6 +38,19 @@ class Artifact:
     def save(self, folder: str | Path) -> None:
         """Write it into a model's folder."""
         (Path(folder) / FILE_NAME).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def read_settings(self, kind: type[Settings]) -> Settings:
+        """The settings as the dataclass `kind` of its task.
+
+        Raises:
+            ConfigurationError: Another version wrote other settings.
+        """
+        try:
+            return kind(**self.settings)
+        except TypeError as error:
+            raise ConfigurationError(
+                f"{FILE_NAME} was written by version {self.version}: {error}. Update edu-recipes."
+            ) from error
 
 
 def new_artifact(task: str, settings: dict, base: Checkpoint | None) -> Artifact:

@@ -482,12 +482,7 @@ def load(name: str | Path, revision: str = "main", trust_remote_code: bool = Fal
     """
     checkpoint = find_checkpoint(str(name), revision)
     artifact = load_artifact(checkpoint, "essay_scoring")
-    try:
-        settings = EssaySettings(**artifact.settings)
-    except TypeError as error:
-        raise ConfigurationError(
-            f"edu_recipes.json of {checkpoint.name} was written by version {artifact.version}: {error}. Update edu-recipes."
-        ) from error
+    settings = artifact.read_settings(EssaySettings)
     tokenizer = load_tokenizer(checkpoint, trust_remote_code)
     args = ModelArguments(trust_remote_code=trust_remote_code)
     if checkpoint.file("adapter_config.json") is None:

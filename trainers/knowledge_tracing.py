@@ -327,10 +327,10 @@ def load(name: str | Path, revision: str = "main", trust_remote_code: bool = Fal
     """
     checkpoint = find_checkpoint(str(name), revision)
     artifact = load_artifact(checkpoint, "knowledge_tracing")
+    settings = artifact.read_settings(TracingSettings)
     try:
-        settings = TracingSettings(**artifact.settings)
         model = KnowledgeTracingModel.from_pretrained(checkpoint.path, revision=checkpoint.revision)
-    except (TypeError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigurationError(f"the tracer '{checkpoint.name}' could not be loaded: {str(error).splitlines()[0]}") from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return KnowledgeTracer(model.float().eval().to(device), settings)

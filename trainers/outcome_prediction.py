@@ -285,13 +285,13 @@ def load(name: str | Path, revision: str = "main", trust_remote_code: bool = Fal
     """
     checkpoint = find_checkpoint(str(name), revision)
     artifact = load_artifact(checkpoint, "outcome_prediction")
+    settings = artifact.read_settings(RecordSettings)
     try:
-        settings = RecordSettings(**artifact.settings)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         if settings.encoding == "numeric":
             model = RecordTransformer.from_pretrained(checkpoint.path, revision=checkpoint.revision)
             return OutcomePredictor(model.float().eval().to(device), settings)
-    except (TypeError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigurationError(f"the model '{checkpoint.name}' could not be loaded: {str(error).splitlines()[0]}") from error
     tokenizer = load_tokenizer(checkpoint, trust_remote_code)
     if checkpoint.file("adapter_config.json") is None:

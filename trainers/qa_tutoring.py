@@ -350,10 +350,7 @@ def load(name: str | Path, revision: str = "main", trust_remote_code: bool = Fal
     """
     checkpoint = find_checkpoint(str(name), revision)
     artifact = load_artifact(checkpoint, "qa_tutoring")
-    try:
-        settings = TutoringSettings(**artifact.settings)
-    except TypeError as error:
-        raise ConfigurationError(f"edu_recipes.json of {checkpoint.name} is damaged: {error}") from error
+    settings = artifact.read_settings(TutoringSettings)
     tokenizer = load_tokenizer(checkpoint, trust_remote_code)
     model = load_trained_language_model(checkpoint, trust_remote_code)
     device = "cuda" if torch.cuda.is_available() else "cpu"

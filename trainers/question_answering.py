@@ -333,12 +333,7 @@ def load(name: str | Path, revision: str = "main", trust_remote_code: bool = Fal
     """
     checkpoint = find_checkpoint(str(name), revision)
     artifact = load_artifact(checkpoint, "question_answering")
-    try:
-        settings = AnsweringSettings(**artifact.settings)
-    except TypeError as error:
-        raise ConfigurationError(
-            f"edu_recipes.json of {checkpoint.name} was written by version {artifact.version}: {error}. Update edu-recipes."
-        ) from error
+    settings = artifact.read_settings(AnsweringSettings)
     tokenizer = load_tokenizer(checkpoint, trust_remote_code)
     if checkpoint.file("adapter_config.json") is None:
         model = load_trained_reader(checkpoint, trust_remote_code)
