@@ -25,7 +25,7 @@ from edu_datasets.files import require_file
 from trainers import report
 from trainers.artifact import load_artifact
 from trainers.checkpoints import find_checkpoint
-from trainers.parser import ConfigurationError, RecipeParser, run
+from trainers.parser import ConfigurationError, RecipeParser, read_yaml, run
 
 
 def main(argv: list[str] | None = None) -> Path:
@@ -36,10 +36,12 @@ def main(argv: list[str] | None = None) -> Path:
     known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     known.add_argument("--model")
     known.add_argument("--model_revision", default="main")
+    known.add_argument("--config", action="append", default=[])
+    for path in known.parse_known_args(words)[0].config:
+        known.set_defaults(**{k: v for k, v in read_yaml(path).items() if k in ("model", "model_revision")})
     named, _ = known.parse_known_args(words)
-    if named.model is None:  # help without a model, or the error that one is missing
+    if named.model is None:  # prints the help, or says that a model is missing
         RecipeParser((PredictArguments,), description=__doc__).parse(words)
-        raise ConfigurationError("--model belongs on the command line: it says which other options there are.")
     name = load_artifact(find_checkpoint(named.model, named.model_revision)).task
     if name not in (names := [module.name for module in pkgutil.iter_modules(predictions.__path__)]):
         raise ConfigurationError(f"{named.model} was trained for {name}; expected a model of {', '.join(names)}.")

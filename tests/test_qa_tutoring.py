@@ -593,6 +593,9 @@ def test_predict_replies_to_each_dialogue(learned, predict, tmp_path):
     assert [r["gives_away"] for r in rows] == ["false", ""]
     predict.main([*argv, "--move", "confirmation"])
     assert {r["move"] for r in csv.DictReader((tmp_path / "replies.csv").open())} == {"confirmation"}
+    (tmp_path / "hints.yaml").write_text(f"model: {out}\nmove: hint\n")
+    predict.main(["--config", str(tmp_path / "hints.yaml"), *argv[2:]])
+    assert {r["move"] for r in csv.DictReader((tmp_path / "replies.csv").open())} == {"hint"}
     path.write_text("dialogue_id,role,text,exercise,solution\na,student,Is it done?,,\na,teacher,Why?,,\n")
     with pytest.raises(DataError, match="does not end with the learner's turn"):
         predict.main(argv)

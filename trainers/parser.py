@@ -98,7 +98,7 @@ class RecipeParser(HfArgumentParser):
             self.error(str(error))
         actions = {a.dest: a for a in reversed(self._actions) if a.dest not in ("help", "config")}
         for path in paths.config:
-            for key, value in _read_yaml(path).items():
+            for key, value in read_yaml(path).items():
                 if key not in actions:
                     raise ConfigurationError(self._unknown(str(key), Path(path).name))
                 actions[key].default = self._checked(actions[key], value, Path(path).name)
@@ -171,7 +171,12 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
         return f"{action.option_strings[0]} {value}" + (" ..." if action.nargs in ("+", "*") else "")
 
 
-def _read_yaml(path: str) -> dict:
+def read_yaml(path: str) -> dict:
+    """The options of a `--config` file.
+
+    Raises:
+        ConfigurationError: It cannot be read, or is no list of options.
+    """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
