@@ -3,7 +3,7 @@
 from .dialogues import DialogueColumns, DialogueDataset, every_reply, load_dialogues, read_dialogues
 from .errors import DataError
 from .essays import EssayColumns, EssayDataset, load_essays
-from .mastery import add_mastery, read_mastery
+from .mastery import add_mastery, mastery_in_words, read_mastery
 from .passages import PassageColumns, PassageDataset, add_unanswerable, load_passages, read_passages
 from .records import RecordColumns, RecordDataset, load_records
 from .responses import ResponseColumns, ResponseDataset, load_responses
@@ -31,6 +31,7 @@ __all__ = [
     "load_records",
     "load_responses",
     "read_dialogues",
+    "mastery_in_words",
     "read_mastery",
     "read_passages",
 ]

@@ -1,4 +1,4 @@
-"""What each learner can do, as knowledge tracing has written it: mastery.csv, for a tutor to read."""
+"""What each learner can do, as knowledge tracing has written it: mastery.csv."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from .errors import DataError
 from .files import as_text, read_table
 
 SHOWN = 3  # concepts from either end
-COLUMNS = ("learner_id", "concept", "mastery", "mastery_low", "mastery_high")
+COLUMNS = ("learner_id", "concept", "mastery")
+INTERVAL = ("mastery_low", "mastery_high")
+Mastery = dict[str, dict[str, tuple[float, float, float]]]
 
 
-def read_mastery(path: str | Path, encoding: str | None = None, separator: str | None = None) -> dict[str, str]:
+def read_mastery(path: str | Path, encoding: str | None = None, separator: str | None = None) -> Mastery:
     """Read mastery.csv of `recipes/knowledge_tracing.py` or of `predict.py`; a row a learner and concept.
 
         learner_id,concept,mastery,mastery_low,mastery_high,answers
         L009,fractions,0.3120,0.1830,0.4610,7
 
     Returns:
-        Learner -> the concepts that are mastered least and most, in words: 'weakest fractions 31% (18 to 46%), ...;
-        strongest ...'.
+        Learner -> concept -> mastery and the ends of its interval, 0 to 1; the ends are nan where their columns are not there.
 
     Raises:
         DataError: A column is missing, a number is none or not between 0 and 1, or a learner has a concept twice.
     """
     table = read_table(path, encoding, separator)
-    ids, concepts, *numbers = (table.column(name, "mastery.csv of knowledge_tracing") for name in COLUMNS)
-    learners: dict[str, dict[str, tuple[float, ...]]] = defaultdict(dict)
+    ids, concepts, values = (table.column(name, "mastery.csv of knowledge_tracing") for name in COLUMNS)
+    ends = [table.columns.get(name, [math.nan] * len(ids)) for name in INTERVAL]
+    learners: Mastery = defaultdict(dict)
     for i, row in enumerate(table.rows):
         learner, concept = as_text(ids[i]), as_text(concepts[i])
         for name, value in zip(COLUMNS, (learner, concept), strict=False):
@@ -38,10 +40,20 @@ def read_mastery(path: str | Path, encoding: str | None = None, separator: str |
                 raise DataError("the cell is empty.", file=table.path, row=row, column=name)
         if concept in learners[learner]:
             raise DataError("the learner has this concept twice.", file=table.path, row=row, column="concept", found=concept)
-        learners[learner][concept] = tuple(
-            _share(column[i], table.path, row, name) for name, column in zip(COLUMNS[2:], numbers, strict=True)
+        low, high = (
+            column[i] if column[i] is math.nan else _share(column[i], table.path, row, name)
+            for name, column in zip(INTERVAL, ends, strict=True)
         )
-    return {learner: _in_words(known) for learner, known in learners.items()}
+        learners[learner][concept] = (_share(values[i], table.path, row, "mastery"), low, high)
+    return dict(learners)
+
+
+def mastery_in_words(mastery: Mastery) -> dict[str, str]:
+    """Learner -> the concepts that are mastered least and most, for a tutor to read.
+
+    'weakest fractions 31% (18 to 46%), ...; strongest ...'
+    """
+    return {learner: _in_words(known) for learner, known in mastery.items()}
 
 
 def add_mastery(splits: DatasetDict, mastery: dict[str, str]) -> DatasetDict:
@@ -49,7 +61,7 @@ def add_mastery(splits: DatasetDict, mastery: dict[str, str]) -> DatasetDict:
 
     Args:
         splits: Dialogues with a column learner_id.
-        mastery: See `read_mastery`; {} leaves the column empty.
+        mastery: See `mastery_in_words`; {} leaves the column empty.
 
     Raises:
         DataError: Not one learner of the dialogues is known.
@@ -78,12 +90,14 @@ def _share(value: object, path: Path, row: int, column: str) -> float:
     return number
 
 
-def _in_words(known: dict[str, tuple[float, ...]]) -> str:
+def _in_words(known: dict[str, tuple[float, float, float]]) -> str:
     ordered = sorted(known, key=lambda concept: known[concept][0])
     weakest = ordered[:SHOWN]
     strongest = [concept for concept in ordered[: -SHOWN - 1 : -1] if concept not in weakest]
 
-    def told(concepts: list[str]) -> str:
-        return ", ".join("{} {:.0f}% ({:.0f} to {:.0f}%)".format(c, *(100 * v for v in known[c])) for c in concepts)
+    def told(concept: str) -> str:
+        value, low, high = known[concept]
+        return f"{concept} {value:.0%}" + ("" if math.isnan(low) else f" ({100 * low:.0f} to {high:.0%})")
 
-    return f"weakest {told(weakest)}" + (f"; strongest {told(strongest)}" if strongest else "")
+    parts = [f"{name} {', '.join(map(told, found))}" for name, found in (("weakest", weakest), ("strongest", strongest)) if found]
+    return "; ".join(parts)

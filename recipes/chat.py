@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edu_datasets import read_mastery
+from edu_datasets import mastery_in_words, read_mastery
 from trainers.parser import ConfigurationError, RecipeParser, run
 from trainers.qa_tutoring import Tutor, load
 
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     if (args.mastery_file is None) != (args.learner is None):
         raise ConfigurationError("--mastery_file and --learner go together: the file, and whose mastery in it.")
     if args.mastery_file:
-        mastery = read_mastery(args.mastery_file)
+        mastery = mastery_in_words(read_mastery(args.mastery_file))
         if args.learner not in mastery:
             raise ConfigurationError(f"--learner: {Path(args.mastery_file).name} does not know this learner.")
         dialogue["mastery"] = mastery[args.learner]

@@ -30,7 +30,7 @@ from datasets import DatasetDict
 from peft import TaskType
 from transformers import set_seed
 
-from edu_datasets import DialogueColumns, add_mastery, every_reply, load_dialogues, read_mastery
+from edu_datasets import DialogueColumns, add_mastery, every_reply, load_dialogues, mastery_in_words, read_mastery
 from trainers.adapters import add_lora
 from trainers.arguments import (
     DEFAULT_LANGUAGE_MODEL,
@@ -116,7 +116,7 @@ def main(argv: list[str] | None = None) -> dict:
         skip_bad_rows=data_args.skip_bad_rows, max_train_samples=data_args.max_train_samples,
         max_eval_samples=data_args.max_eval_samples,
     )  # fmt: skip
-    mastery = read_mastery(args.mastery_file) if args.mastery_file else {}
+    mastery = mastery_in_words(read_mastery(args.mastery_file)) if args.mastery_file else {}
     logging.info("%s", data.summary())
 
     def make_trainer(splits, training_args, model_name=model_args.model_name_or_path) -> TutoringTrainer:

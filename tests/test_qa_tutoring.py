@@ -20,7 +20,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from edu_datasets import DataError, add_mastery, every_reply, load_dialogues, read_mastery
+from edu_datasets import DataError, add_mastery, every_reply, load_dialogues, mastery_in_words, read_mastery
 from edu_datasets.schema import DIALOGUES
 from trainers.hub import PublishingError, compare_predictions, published_files
 from trainers.language_models.packing import IGNORED, PACKED, ChatCollator
@@ -161,9 +161,12 @@ def test_mastery_is_told_in_words_and_joined_by_learner(tmp_path):
     path = tmp_path / "mastery.csv"
     rows = [f"ann,c{i},{i / 10},{i / 10 - 0.05},{i / 10 + 0.05},4" for i in range(1, 9)] + ["bob,c1,0.5,0.4,0.6,2"]
     path.write_text(HEADER + "\n".join(rows))
-    known = read_mastery(path)
+    assert read_mastery(path)["bob"] == {"c1": (0.5, 0.4, 0.6)}
+    known = mastery_in_words(read_mastery(path))
     assert known["bob"] == "weakest c1 50% (40 to 60%)"
     assert known["ann"].startswith("weakest c1 10% (5 to 15%), c2 20%") and "strongest c8 80%" in known["ann"]
+    path.write_text("learner_id,concept,mastery\nann,c1,0.5\nann,c2,0.7")
+    assert mastery_in_words(read_mastery(path)) == {"ann": "weakest c1 50%, c2 70%"}
     splits = load_dialogues("sample_school").splits
     with pytest.raises(DataError, match="no learner of the mastery file is in the dialogues.*--learner_column"):
         add_mastery(splits, known)

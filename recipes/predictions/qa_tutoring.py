@@ -8,7 +8,7 @@ move.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from edu_datasets import DialogueColumns, read_dialogues, read_mastery
+from edu_datasets import DialogueColumns, mastery_in_words, read_dialogues, read_mastery
 from trainers import report
 from trainers.qa_tutoring import load
 
@@ -44,7 +44,7 @@ def predict(args: PredictArguments, own: Arguments) -> Sequence[tuple]:
     dialogues, rows, rejected = read_dialogues(
         args.input_file, columns, args.file_encoding, args.separator, args.skip_bad_rows, merge_turns=True
     )
-    mastery = read_mastery(own.mastery_file) if own.mastery_file else {}
+    mastery = mastery_in_words(read_mastery(own.mastery_file)) if own.mastery_file else {}
     tutor = load(args.model, args.model_revision, args.trust_remote_code)
     asked = [row | {"mastery": mastery.get(row["learner_id"], "")} for row in dialogues]
     columns = tutor.predict_columns(asked, [own.move] * len(asked), args.batch_size)
