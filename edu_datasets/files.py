@@ -7,6 +7,7 @@ ends in a `DataError` that names the row, where csv readers with default setting
 from __future__ import annotations
 
 import csv
+import datetime
 import difflib
 import gzip
 import io
@@ -119,6 +120,28 @@ def as_text(value: object) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else str(int(value)) if value.is_integer() else repr(float(value))
     return "" if value is None else str(value).strip()
+
+
+def as_seconds(value: object, path: Path, row: int, column: str) -> float:
+    """A time as seconds: a number as it is, or a date with or without a time (ISO 8601; UTC where no zone is stated).
+
+    Raises:
+        DataError: It is neither. What may be a learner's id is not shown.
+    """
+    text = as_text(value)
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        moment = value if isinstance(value, datetime.datetime) else datetime.datetime.fromisoformat(text)
+        return moment.replace(tzinfo=moment.tzinfo or datetime.UTC).timestamp()
+    except ValueError as error:
+        raise DataError(
+            "not a time.", file=path, row=row, column=column,
+            found=text if re.fullmatch(r"[\d\s.:,/TZ+-]{1,24}|[A-Za-z]{1,8}", text) else None,
+            expected="a number (seconds), or a date such as 2026-09-01 or 2026-09-01T08:30:00",
+        ) from error  # fmt: skip
 
 
 def check_text(text: str, what: str, most: int, *, file: Path, row: int, column: str | None) -> str:

@@ -7,7 +7,6 @@ off the row before.
 
 from __future__ import annotations
 
-import datetime
 import gzip
 import logging
 import math
@@ -20,7 +19,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from .errors import DataError
 from .essays import find_data_dir
-from .files import Table, as_text, closest, own_files, read_table, unknown_data_set
+from .files import Table, as_seconds, as_text, closest, own_files, read_table, unknown_data_set
 from .schema import RESPONSES
 from .school_generator import school_answers
 from .splits import check_limits, connected_groups, cross_validation_splits, cut_missing, k_folds, shorten
@@ -310,7 +309,7 @@ def read_log(
                     found=answers[i] if len(as_text(answers[i])) <= 8 else None, expected="1 or 0 (true or false)",
                     fix="Answers with part of the points must be rounded or left out.",
                 )  # fmt: skip
-            time = _seconds(times[i], path, row, columns.time)
+            time = as_seconds(times[i], path, row, columns.time) if columns.time else math.nan
         except DataError as error:
             problems.append(error)
             continue
@@ -352,27 +351,6 @@ def _concepts(value: object) -> tuple[str, ...]:
 def _right(value: object) -> int | None:
     text = as_text(value).lower()
     return 1 if text in TRUE else 0 if text in FALSE else None
-
-
-def _seconds(value: object, path: Path, row: int, column: str | None) -> float:
-    """A time as seconds: a number as it is, or a date with or without a time (ISO 8601)."""
-    if column is None:
-        return math.nan
-    if isinstance(value, datetime.datetime):
-        return value.timestamp()
-    text = as_text(value)
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.datetime.fromisoformat(text)
-        return moment.replace(tzinfo=moment.tzinfo or datetime.UTC).timestamp()
-    except ValueError as error:
-        raise DataError(
-            "not a time.", file=path, row=row, column=column, found=text if len(text) <= 24 else None,
-            expected="a number (seconds), or a date such as 2026-09-01 or 2026-09-01T08:30:00",
-        ) from error  # fmt: skip
 
 
 def _assemble(parts: dict[str, AnswerLog], name: str, seed: int) -> ResponseDataset:

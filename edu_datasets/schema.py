@@ -73,6 +73,110 @@ the time that an alert leaves; nan where it is unknown. `learner_id` and `group_
 split may not cut. `subgroups` has one entry a subgroup column (`RecordDataset.subgroup_columns`), '' where unknown.
 """
 
+RESOURCES = Features(
+    {
+        "resource_id": Value("string"),
+        "group_id": Value("string"),
+        "title": Value("string"),
+        "text": Value("string"),
+        "kind": Value("string"),
+        "licence": Value("string"),
+        "level": Value("string"),
+        "language": Value("string"),
+        "topics": List(Value("string")),
+    }
+)
+"""One learning resource a row.
+
+    {"resource_id": "R009", "group_id": "8", "title": "The calculator detective", "text": "A bill was added up wrongly and ...",
+     "kind": "video", "licence": "cc-by-4.0", "level": "7", "language": "en", "topics": ["order of operations"]}
+
+`title` or `text` is '' where the source has none, never both. Near-duplicates share a `group_id`: none is a negative example of
+the other. `topics` are ids of TOPICS or names of concepts, [] where unknown. `kind`, `licence`, `level` and `language` are as the
+source names them, '' where unknown.
+"""
+
+TOPICS = Features(
+    {
+        "topic_id": Value("string"),
+        "group_id": Value("string"),
+        "text": Value("string"),
+        "path": List(Value("string")),
+        "language": Value("string"),
+        "resource_ids": List(Value("string")),
+    }
+)
+"""One topic to find resources for a row.
+
+    {"topic_id": "233", "group_id": "23", "text": "Relation Extraction", "path": ["Syntax and Parsing", "Tagging"],
+     "language": "en", "resource_ids": ["17", "502"]}
+
+`path` are the names of the topics above, the outermost first; `group_id` is what a split may not cut: topics with the same
+parent. `resource_ids` are all relevant resources; in the training split those alone that no held-out topic needs.
+"""
+
+INTERACTIONS = Features(
+    {
+        "learner_id": Value("string"),
+        "resource_id": Value("string"),
+        "time": Value("float64"),
+        "repeated": Value("bool"),
+        "cold_learner": Value("bool"),
+        "cold_resource": Value("bool"),
+    }
+)
+"""One opening of a resource by a learner a row, oldest first.
+
+    {"learner_id": "L009", "resource_id": "R009", "time": 30143.0, "repeated": False, "cold_learner": False,
+     "cold_resource": True}
+
+`time` is in seconds. `repeated`: the learner had opened the resource before. `cold_learner`: nothing is known of the learner
+when the split begins. `cold_resource`: nobody opened the resource in training. Neither is so in the training split.
+"""
+
+HISTORIES = Features(
+    {
+        "learner_id": Value("string"),
+        "history": List(Value("string")),
+        "times": List(Value("float64")),
+        "targets": List(Value("string")),
+        "cold_learner": Value("bool"),
+        "cold_targets": List(Value("bool")),
+    }
+)
+"""What is known of one learner when a split begins a row, and what she or he opens in it.
+
+    {"learner_id": "L009", "history": ["R009", "R014"], "times": [30143.0, 95002.0], "targets": ["R020"], "cold_learner": False,
+     "cold_targets": [False]}
+
+`history` are resource ids, oldest first, with their `times` in seconds; `targets` are those opened in the split, in order, each
+once, with whether nobody opened them in training in `cold_targets`. In the training split `history` is all and `targets` are [].
+"""
+
+CONCEPTS = Features({"concept_id": Value("string"), "text": Value("string")})
+"""One concept a row.
+
+    {"concept_id": "17", "text": "dependency parsing"}
+"""
+
+PREREQUISITES = Features(
+    {
+        "before": Value("string"),
+        "after": Value("string"),
+        "label": Value("int8"),
+        "unseen": Value("int8"),
+        "implied": Value("bool"),
+    }
+)
+"""One ordered pair of concepts a row.
+
+    {"before": "12", "after": "17", "label": 1, "unseen": 1, "implied": False}
+
+`before` and `after` are ids of CONCEPTS; `label` is 1 where the first is a prerequisite of the second, else 0. `unseen` says how
+many of the two no prerequisite of the training split names. `implied`: a chain of training prerequisites leads from one of the
+two to the other, so that no model is needed; False in the training split.
+"""
+
 PASSAGES = Features(
     {
         "question_id": Value("string"),

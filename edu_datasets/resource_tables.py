@@ -1,0 +1,273 @@
+"""A school's own resources, topics and interactions: three tables, every cell checked."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+
+from .errors import DataError
+from .files import Table, as_seconds, as_text, closest
+
+SEPARATOR = ";"
+MAX_CHARACTERS = 500_000  # a long book chapter; what is longer is a broken quote or another column
+MAX_NAME = 80
+LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
+
+Rejected = list[tuple[str, int, str]]
+
+
+@dataclass
+class ResourceColumns:
+    """The user's names for the columns of the three tables; None where a table has none."""
+
+    resource: str = "resource"
+    text: str = "text"
+    title: str | None = None
+    kind: str | None = None
+    licence: str | None = "licence"
+    level: str | None = "level"
+    language: str | None = "language"
+    topics: str | None = None
+    learner: str = "learner"
+    time: str = "time"
+    topic: str = "topic"
+    parent: str | None = None
+
+
+def read_resources(table: Table, columns: ResourceColumns, skip: bool) -> tuple[list[dict], Rejected]:
+    """Rows of `schema.RESOURCES` without group_id, and (file, row, reason) of the rows left out.
+
+    Raises:
+        DataError: A column is not there; or, unless `skip`, an id, a text or a licence is missing, an id stands twice, a language
+            is no code, or a cell is far too long.
+    """
+    names = ("resource", "title", "text", "kind", "licence", "level", "language", "topics")
+    stated = {name: column for name in names if (column := getattr(columns, name))}
+    cells = {name: table.column(column, f"--{name}_column") for name, column in stated.items()}
+    first_row: dict[str, int] = {}
+
+    def read(i: int, row: int) -> dict:
+        cell = dict.fromkeys(names, "") | {name: as_text(values[i]) for name, values in cells.items()}
+        place = {"file": table.path, "row": row}
+        for name, what in (("resource", "id"), ("text", "text"), ("licence", "licence")):
+            if name in stated and not cell[name]:
+                fix = "Write 'unknown' where nobody knows it; learners can then be spared it." if name == "licence" else None
+                raise DataError(f"the {what} of the resource is missing.", **place, column=stated[name], fix=fix)
+        for name, most in {**dict.fromkeys(stated, MAX_NAME), "title": 1000, "text": MAX_CHARACTERS, "topics": 10_000}.items():
+            if len(cell[name]) > most:
+                raise DataError(
+                    f"the cell has {len(cell[name]):,} characters.", **place, column=stated[name], expected=f"at most {most:,}",
+                    fix="Look for a quote that never closes, or for the wrong column.",
+                )  # fmt: skip
+        _refuse_half_characters(cell["title"] + cell["text"], place, columns.text)
+        if cell["language"] and not LANGUAGE.fullmatch(cell["language"]):
+            raise DataError(
+                "not a language.", **place, column=columns.language, found=cell["language"],
+                expected="a code such as en, es or pt-BR, or an empty cell where it is unknown",
+            )  # fmt: skip
+        if cell["resource"] in first_row:
+            raise DataError(
+                f"the id stands in row {first_row[cell['resource']]} too.", **place, column=columns.resource,
+                fix="Give every resource an id of its own.",
+            )  # fmt: skip
+        first_row[cell["resource"]] = row
+        cell["topics"] = named_topics(cells["topics"][i]) if columns.topics else []
+        return {"resource_id": cell.pop("resource"), **cell}
+
+    return _usable(table, read, skip)
+
+
+def read_interactions(
+    table: Table, columns: ResourceColumns, known: Collection[str], skip: bool
+) -> tuple[list[tuple[str, str, float]], bool, Rejected]:
+    """(learner, resource, time in seconds) of each row, whether times are dates, and (file, row, reason) of the rows left out.
+
+    Args:
+        table: The table.
+        columns: The user's column names.
+        known: The ids of the resources.
+        skip: Leave rows that cannot be used out.
+
+    Raises:
+        DataError: A column is not there; or, unless `skip`, a learner or a resource is missing, a resource is unknown, a time is
+            none or is written in another way than the first one. No message holds a learner's id.
+    """
+    learners = table.column(columns.learner, "--learner_column")
+    resources = table.column(columns.resource, "--resource_column")
+    times = table.column(columns.time, "--time_column")
+    first: list[tuple[str, int]] = []
+
+    def read(i: int, row: int) -> tuple[str, str, float]:
+        learner, resource, time = (as_text(cells[i]) for cells in (learners, resources, times))
+        for value, what, column in ((learner, "learner", columns.learner), (resource, "resource", columns.resource),
+                                    (time, "time", columns.time)):  # fmt: skip
+            if not value:
+                raise DataError(f"the {what} is missing.", file=table.path, row=row, column=column)
+        if resource not in known:
+            close = None if skip else closest(resource, known)  # what was found is not shown: it may be a learner's id
+            raise DataError(
+                "there is no such resource." + (f" Did you mean '{close}'?" if close else ""), file=table.path, row=row,
+                column=columns.resource, expected="the id of a row of the resources", fix="Add it there, or name another column.",
+            )  # fmt: skip
+        seconds = as_seconds(times[i], table.path, row, columns.time)
+        if not math.isfinite(seconds):
+            raise DataError("the time is missing.", file=table.path, row=row, column=columns.time)
+        first[:] = first or [(kind_of_time(time), row)]
+        if (kind := kind_of_time(time)) != first[0][0]:
+            raise DataError(
+                f"the time is {kind}, that of row {first[0][1]} is {first[0][0]}.", file=table.path, row=row, column=columns.time,
+                expected="all times written in the same way, or none can be said to be the earlier",
+            )  # fmt: skip
+        return learner, resource, seconds
+
+    rows, rejected = _usable(table, read, skip)
+    return rows, first[0][0] != "a number", rejected
+
+
+def read_catalogue(table: Table, columns: ResourceColumns, skip: bool) -> tuple[list[dict], Rejected]:
+    """`read_resources`, with title, kind, licence, level, language and topics from columns of these names, where they are."""
+    names = ("title", "kind", "licence", "level", "language", "topics")
+    return read_resources(table, replace(columns, **{n: n if n in table.columns else None for n in names}), skip)
+
+
+def read_prerequisite_names(table: Table) -> dict[str, set[str]]:
+    """Topic -> the topics that come before it, from a table with the columns before and after.
+
+    Raises:
+        DataError: A column is not there, or a cell is empty.
+    """
+    found: dict[str, set[str]] = {}
+    cells = (table.column(name, "a column of --prerequisites_file:") for name in ("before", "after"))
+    for before, after, row in zip(*cells, table.rows, strict=True):
+        for name, column in ((as_text(before), "before"), (as_text(after), "after")):
+            if not name:
+                raise DataError("the topic is missing.", file=table.path, row=row, column=column)
+        found.setdefault(as_text(after), set()).add(as_text(before))
+    return found
+
+
+def read_learners(table: Table, columns: ResourceColumns) -> set[str]:
+    """The learners that a table names, in the column that names them in the log.
+
+    Raises:
+        DataError: The column is not there, or a cell is empty.
+    """
+    learners = [as_text(value) for value in table.column(columns.learner, "--learner_column")]
+    for learner, row in zip(learners, table.rows, strict=True):
+        if not learner:
+            raise DataError("the learner is missing.", file=table.path, row=row, column=columns.learner)
+    return set(learners)
+
+
+def read_topics(resources: list[dict], resource_table: Table, topics: Table | None, columns: ResourceColumns) -> list[dict]:
+    """Rows of `schema.TOPICS`: the topics that the resources name, described by a table of their own where there is one.
+
+    Raises:
+        DataError: No resource has a topic, a topic of a resource is not in the table, stands there twice, has no text, or lies
+            below itself.
+    """
+    relevant: dict[str, list[str]] = {}
+    for row in resources:
+        for topic in row["topics"]:
+            relevant.setdefault(topic, []).append(row["resource_id"])
+    if not relevant:
+        raise DataError("no resource has a topic.", file=resource_table.path, column=columns.topics)
+    texts, parents = {t: t for t in relevant}, dict.fromkeys(relevant, "")
+    if topics is not None:
+        texts, parents = _described(topics, columns)
+        for i, row in enumerate(resource_table.rows):
+            for name in named_topics(resource_table.columns[columns.topics][i]):
+                if name not in texts:
+                    close = closest(name, texts)
+                    raise DataError(
+                        f"the topic is not among those of {topics.path.name}." + (f" Did you mean '{close}'?" if close else ""),
+                        file=resource_table.path, row=row, column=columns.topics, found=name,
+                    )  # fmt: skip
+    return [
+        {
+            "topic_id": topic, "group_id": parents[topic] or topic, "text": texts[topic],
+            "path": [texts[above] for above in path_above(topic, parents)], "language": "", "resource_ids": ids,
+        }
+        for topic, ids in relevant.items()
+    ]  # fmt: skip
+
+
+def _described(table: Table, columns: ResourceColumns) -> tuple[dict[str, str], dict[str, str]]:
+    """Topic -> its text, and topic -> the topic above ('' at the top)."""
+    ids = [as_text(v) for v in table.column(columns.topic, "--topic_column")]
+    texts = [as_text(v) for v in table.column(columns.text, "--text_column")]
+    above = [as_text(v) for v in table.column(columns.parent, "--parent_column")] if columns.parent else [""] * len(ids)
+    first_row: dict[str, int] = {}
+    for topic, text, row in zip(ids, texts, table.rows, strict=True):
+        if not topic or not text:
+            name = columns.text if topic else columns.topic
+            raise DataError(
+                "the topic is missing." if not topic else "the topic has no text.", file=table.path, row=row, column=name
+            )
+        if topic in first_row:
+            raise DataError(
+                f"the topic stands in row {first_row[topic]} too.", file=table.path, row=row, column=columns.topic, found=topic
+            )
+        first_row[topic] = row
+    parents = dict(zip(ids, above, strict=True))
+    for topic, parent in parents.items():
+        place = {"file": table.path, "row": first_row[topic], "column": columns.parent}
+        if parent and parent not in parents:
+            close = closest(parent, parents)
+            raise DataError("there is no such topic." + (f" Did you mean '{close}'?" if close else ""), **place, found=parent)
+        if path_above(topic, parents) is None:
+            raise DataError("the topic lies below itself.", **place, found=parent)
+    return dict(zip(ids, texts, strict=True)), parents
+
+
+def named_topics(cell: object) -> list[str]:
+    """The topics of a cell: a list, or names separated by ';'."""
+    parts = cell if isinstance(cell, (list, tuple)) else as_text(cell).split(SEPARATOR)
+    return list(dict.fromkeys(name for part in parts if (name := as_text(part))))
+
+
+def path_above(topic: str, parents: Mapping[str, str]) -> list[str] | None:
+    """The topics above `topic`, the outermost first; None where they go round in a circle."""
+    path: list[str] = []
+    while topic := parents[topic]:
+        if topic in path:
+            return None
+        path.insert(0, topic)
+    return path
+
+
+def kind_of_time(value: object) -> str:
+    """'a number', 'a date', or 'a date with a time zone'."""
+    text = as_text(value)
+    try:
+        float(text)
+        return "a number"
+    except ValueError:
+        return "a date with a time zone" if re.search(r":.*(Z|[+-]\d\d:?\d\d)$", text) else "a date"
+
+
+def _usable(table: Table, read: Callable[[int, int], object], skip: bool) -> tuple[list, Rejected]:
+    """What `read` (position, row number) makes of each row, and the rows it refuses."""
+    rows, problems = [], []
+    for i, row in enumerate(table.rows):
+        try:
+            rows.append(read(i, row))
+        except DataError as error:
+            problems.append(error)
+    if problems and not skip:
+        more = f" The same file has {len(problems) - 1} more rows that cannot be used." if len(problems) > 1 else ""
+        raise DataError(f"{problems[0]}{more} To leave such rows out and have them listed, add --skip_bad_rows.")
+    if not rows:
+        raise DataError("no row can be used.", file=table.path)
+    return rows, [(table.path.name, e.row, str(e)) for e in problems]
+
+
+def _refuse_half_characters(text: str, place: dict, column: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:  # json allows half of a surrogate pair
+        raise DataError("the text holds half a character.", **place, column=column) from error
+    if "\x00" in text:
+        raise DataError("the text holds a zero byte.", **place, column=column)

@@ -1,0 +1,646 @@
+"""Learning resources, the topics they answer and who opened them: LectureBank, MARS, Learning Equality, the sample school, a
+school's own tables.
+
+Two tasks, two splits. Resources for a topic: whole topics are held out, those with the same parent together, and what training
+may use holds no resource of a held-out topic and none that says nearly the same. The next resource of a learner: time is cut
+for everybody at once. Holding out the last resource of each learner would train on what others opened after it.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import logging
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, DatasetDict, Features
+
+from .errors import DataError
+from .essays import find_data_dir
+from .files import Table, as_seconds, as_text, closest, decode, read_bytes, read_table, require_file
+from .near_duplicates import LEAST_WORDS, near_duplicate_groups
+from .resource_tables import (
+    ResourceColumns,
+    kind_of_time,
+    path_above,
+    read_interactions,
+    read_learners,
+    read_resources,
+    read_topics,
+)
+from .schema import HISTORIES, INTERACTIONS, RESOURCES, TOPICS
+from .school_generator import CONCEPTS
+from .school_views import school_resources, school_views
+from .splits import connected_groups, k_folds
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "validation", "test")
+BUILT_IN = ("sample_school", "lecturebank", "mars", "learning_equality")
+FLAGS = {"repeated": 6, "cold_learner": 8, "cold_resource": 8}  # and the width of their columns in the summary
+
+
+@dataclass
+class ResourceDataset:
+    """Resources ready for a recipe.
+
+    Attributes:
+        resources: The whole catalogue with the columns of `schema.RESOURCES`; all of it is ranked.
+        topics: train, validation and test with the columns of `schema.TOPICS`; empty where there are none.
+        interactions: train, validation and test with the columns of `schema.INTERACTIONS`; empty where there are none.
+        name: What the data set is called in the card.
+        all_topics: The topics before the split, with all relevant resources.
+        trainable: Bool array (resources,): what training on topics may use, as positive and as negative.
+        train_only: Topics that the source does not test on.
+        split_protocol: How the splits were made, in words for the card.
+        licence: The licence as the source states it.
+        rows_read: Rows of the files, before anything was left out.
+        rejected: (file, row, reason) of each row that cannot be used.
+        left_out: Reason -> number of good rows that the protocol leaves out.
+        warnings: What a reader of the results must know of the data.
+    """
+
+    resources: Dataset
+    topics: DatasetDict
+    interactions: DatasetDict
+    name: str
+    all_topics: Dataset
+    trainable: np.ndarray
+    train_only: frozenset[str] = frozenset()
+    split_protocol: str = ""
+    licence: str = "not stated"
+    rows_read: int = 0
+    rejected: list[tuple[str, int, str]] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @functools.cached_property
+    def row_of(self) -> dict[str, int]:
+        """resource_id -> its row in `resources`."""
+        return {r: row for row, r in enumerate(self.resources["resource_id"])}
+
+    def rows(self, resource_ids: Iterable[str]) -> np.ndarray:
+        """The rows in `resources` of these ids, an int64 array."""
+        return np.array([self.row_of[r] for r in resource_ids], dtype=np.int64)
+
+    def histories(self, split: str, repeats: bool = False, rolling: bool = False) -> Dataset:
+        """What is known of each learner, and what is to be predicted (`schema.HISTORIES`).
+
+        Args:
+            split: 'train', 'validation' or 'test'. Of 'test' the history holds training and validation.
+            repeats: Keep targets that the learner had opened before, too.
+            rolling: A row for each target, whose history is all that the learner opened before it, in the split too; else a row
+                for each learner, whose history ends where the split begins.
+
+        Returns:
+            A row a learner with a target, or a row a target; of 'train' a row for every learner of the split, without targets.
+        """
+        if not self.interactions:
+            raise DataError(f"{self.name} has no interactions.", fix="Name a file of them with --interactions_file.")
+        past: dict[str, list[dict]] = defaultdict(list)
+        for row in (row for name in SPLITS[: SPLITS.index(split)] or ("train",) for row in self.interactions[name].to_list()):
+            past[row["learner_id"]].append(row)
+        if split == "train":
+            return _dataset([_history(learner, rows, []) for learner, rows in past.items()], HISTORIES)
+        targets: dict[str, list[dict]] = defaultdict(list)
+        rows = []
+        for row in self.interactions[split].to_list():
+            learner = row["learner_id"]
+            if repeats or not row["repeated"]:
+                targets[learner].append(row)
+                rows += [_history(learner, past[learner], [row])] if rolling else []
+            if rolling:
+                past[learner].append(row)
+        return _dataset(rows if rolling else [_history(name, past[name], found) for name, found in targets.items()], HISTORIES)
+
+    def queries(self, kind: str, rolling: bool = False) -> DatasetDict:
+        """What resources are asked for in each split: the topics ('topic'), or the learners' histories ('history').
+
+        Raises:
+            DataError: There are none.
+        """
+        if kind == "history":
+            return DatasetDict({split: self.histories(split, rolling=rolling) for split in SPLITS})
+        if not self.topics:
+            raise DataError(
+                f"{self.name} has no topics to find resources for.",
+                fix="Name the column of the topics with --topics_column, or set --query history.",
+            )
+        return self.topics
+
+    def fold_splits(self, k: int, seed: int) -> dict[str, DatasetDict]:
+        """Cut the topics of train and validation into `k` folds; the test topics are in none, and none trains on their resources.
+
+        Returns:
+            fold_0, fold_1, ...: test (the fold), validation (a fifth of the rest), train.
+        """
+        ids = {t for s in ("train", "validation") for t in self.topics[s]["topic_id"]}
+        side = np.array(["train" if t in ids & self.train_only else "" for t in self.all_topics["topic_id"]], dtype=object)
+        rows = np.array([i for i, t in enumerate(self.all_topics["topic_id"]) if t in ids - self.train_only])
+        groups = connected_groups(self.all_topics.select(rows)["group_id"])
+        splits = {}
+        for number, fold in enumerate(_cut_topics(groups, k, seed)):
+            sides = side.copy()
+            sides[rows] = fold
+            splits[f"fold_{number}"] = _hold_out(self.all_topics, sides, self.resources)[0]
+        return splits
+
+    def summary(self) -> str:
+        """Counts by split, for `--check_data` and the log."""
+        aside = f", {sum(self.left_out.values()):,} aside" if self.left_out else ""
+        lines = [f"{self.name}: {self.rows_read:,} rows read, {len(self.rejected)} left out{aside}. {self.split_protocol}"]
+        lines += [f"  {len(self.resources):,} resources; {self._duplicates():,} of them nearly repeat another"]
+        for column in ("language", "licence", "level", "kind"):
+            counts = Counter(self.resources[column]).most_common(6)
+            lines += [f"  {column:10} " + ", ".join(f"{value or 'unknown'} ({n:,})" for value, n in counts)]
+        if self.topics:
+            lines += [f"  {'':10} {'topics':>12} {'relevant':>9}"]
+            for split, rows in self.topics.items():
+                lines += [f"  {split:10} {len(rows):12,} {sum(map(len, rows['resource_ids'])):9,}"]
+        if self.interactions:
+            lines += [
+                f"  {'':10} {'interactions':>12} {'learners':>9} {'resources':>9} {'again':>6} {'cold l.':>8} {'cold r.':>8}"
+            ]
+            for split, rows in self.interactions.items():
+                flags = " ".join(f"{np.mean(rows[c]):{w}.2f}" for c, w in FLAGS.items())
+                sizes = " ".join(f"{len(set(rows[c])):9,}" for c in ("learner_id", "resource_id"))
+                lines += [f"  {split:10} {len(rows):12,} {sizes} {flags}"]
+        return "\n".join(lines)
+
+    def facts(self) -> dict:
+        """What the report says of the data; no id and no text."""
+        return {
+            "dataset_name": self.name, "dataset_license": self.licence, "split_protocol": self.split_protocol.strip(),
+            "rows": {
+                "resources": len(self.resources), "topics": {s: len(d) for s, d in self.topics.items()},
+                "interactions": {s: len(d) for s, d in self.interactions.items()}, "read": self.rows_read,
+                "rejected": len(self.rejected), "near_duplicates": self._duplicates(),
+            },
+            "rejected_rows": self.rejected, "left_out": self.left_out, "warnings": self.warnings,
+        }  # fmt: skip
+
+    def _duplicates(self) -> int:
+        return len(self.resources) - len(set(self.resources["group_id"]))
+
+
+def load_resources(
+    dataset_name: str = "sample_school",
+    *,
+    data_dir: str | Path | None = None,
+    resources_file: str | Path | None = None,
+    interactions_file: str | Path | None = None,
+    topics_file: str | Path | None = None,
+    opt_out_file: str | Path | None = None,
+    columns: ResourceColumns | None = None,
+    min_resources: int | None = None,
+    fold: int = 0,
+    folds: int = 5,
+    validation_from: str | float | None = None,
+    test_from: str | float | None = None,
+    seed: int = 42,
+    encoding: str | None = None,
+    separator: str | None = None,
+    skip_bad_rows: bool = False,
+    max_train_samples: int | None = None,
+    max_eval_samples: int | None = None,
+) -> ResourceDataset:
+    """Load resources, and split topics by parent and interactions by time.
+
+    Args:
+        dataset_name: One of `BUILT_IN`. Ignored with `resources_file`.
+        data_dir: The folder that holds the public sets; else the environment variable EDU_DATA_DIR.
+        resources_file: A table with a resource a row: its id, text, licence, level, language, perhaps title, kind and topics
+            (separated by ';'). Topics, interactions or both are needed.
+        interactions_file: A table with a row each time a learner opened a resource: learner, resource, time.
+        topics_file: A table that describes the topics: topic and text, and, optional, parent, the topic above. Without it a topic
+            is searched for by its name.
+        opt_out_file: A table with a column of learners whose openings are used for nothing.
+        columns: The user's column names.
+        min_resources: Topics with fewer relevant resources are no queries; their resources are ranked all the same. None takes 5
+            for lecturebank and 1 elsewhere.
+        fold: Which fold of the topics is the test split.
+        folds: The number of folds.
+        validation_from: The time from which on interactions are validation: a date or a number, as the times in the file. None
+            cuts before the last fifth of the interactions.
+        test_from: The time from which on they are test. None cuts before the last tenth.
+        seed: Seed of the split of topics.
+        encoding: See `files.read_table`.
+        separator: See `files.read_table`.
+        skip_bad_rows: Leave rows that cannot be used out, and list them, instead of ending the run.
+        max_train_samples: Keep a random part of the topics and of the learners of training.
+        max_eval_samples: Keep a random part of those of validation and of test.
+
+    Raises:
+        DataError: With file, row and column.
+    """
+    for name, most in (
+        ("--max_train_samples", max_train_samples), ("--max_eval_samples", max_eval_samples), ("--min_resources", min_resources),
+    ):  # fmt: skip
+        if most is not None and most < 1:
+            raise DataError(f"{name} is {most}.", expected="a whole number from 1 on")
+    if folds < 2 or fold not in range(folds):
+        raise DataError("there is no such fold.", found=f"{fold} of {folds}", expected=f"2 folds at least, 0 to {folds - 1}")
+    if resources_file:
+        files = (resources_file, interactions_file, topics_file)
+        tables = [read_table(path, encoding, separator) if path else None for path in files]
+        source = _own_tables(*tables, columns or ResourceColumns(), skip_bad_rows)
+    elif interactions_file or topics_file:
+        raise DataError("interactions and topics need the resources they name.", fix="Name their file with --resources_file.")
+    elif dataset_name == "sample_school":
+        source = _sample_school()
+    elif dataset_name == "lecturebank":
+        source = _lecturebank(find_data_dir(data_dir) / "lecturebank")
+    elif dataset_name == "mars":
+        source = _mars(find_data_dir(data_dir) / "recommendation" / "mars_en")
+    elif dataset_name == "learning_equality":
+        source = _learning_equality(find_data_dir(data_dir) / "learning_equality")
+    else:
+        close = closest(dataset_name, BUILT_IN)
+        raise DataError(
+            "unknown data set." + (f" Did you mean '{close}'?" if close else ""), found=dataset_name,
+            expected=f"one of {', '.join(BUILT_IN)}", fix="Your own tables go to --resources_file and --interactions_file.",
+        )  # fmt: skip
+    source.min_resources = min_resources or source.min_resources
+    if opt_out_file:
+        away = read_learners(read_table(opt_out_file, encoding, separator), columns or ResourceColumns())
+        kept = [row for row in source.interactions if row[0] not in away]
+        source.left_out["openings of learners who opted out"] = len(source.interactions) - len(kept)
+        if source.interactions and not kept:
+            raise DataError("all learners opted out.", file=Path(opt_out_file))
+        source.interactions = kept
+    data = _assemble(source, (fold, folds, seed), (validation_from, test_from))
+    most = {"train": max_train_samples, "validation": max_eval_samples, "test": max_eval_samples}
+    for name, limit in most.items():
+        for splits, column in ((data.topics, "topic_id"), (data.interactions, "learner_id")):
+            if limit is not None and splits:
+                units = list(dict.fromkeys(splits[name][column]))
+                kept = {units[i] for i in np.random.default_rng(seed).permutation(len(units))[:limit]}
+                splits[name] = splits[name].select([i for i, unit in enumerate(splits[name][column]) if unit in kept])
+    for warning in data.warnings:
+        logger.warning("%s", warning)
+    return data
+
+
+# ---- from rows to a data set ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Source:
+    """What the files say, with canonical names, and what is known of them."""
+
+    name: str
+    resources: list[dict]  # of schema.RESOURCES without group_id
+    topics: list[dict] = field(default_factory=list)
+    interactions: list[tuple[str, str, float]] = field(default_factory=list)  # learner, resource, seconds
+    dated: bool = False
+    min_resources: int = 1
+    train_only: set[str] = field(default_factory=set)  # topics that are no test
+    licence: str = "not stated"
+    rows_read: int = 0
+    rejected: list[tuple[str, int, str]] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def _assemble(source: _Source, folds: tuple[int, int, int], cuts: tuple) -> ResourceDataset:
+    if len(source.resources) < 2:
+        raise DataError(f"{source.name} has {len(source.resources)} resource.", expected="several, or there is nothing to choose")
+    said = (r["text"] if len(r["text"].split()) >= LEAST_WORDS else f"{r['title']} {r['text']}" for r in source.resources)
+    groups = near_duplicate_groups(list(said))
+    if groups.max() == 0:
+        raise DataError(f"the resources of {source.name} all have the same text.", expected="texts that tell them apart")
+    resources = _dataset([row | {"group_id": str(g)} for row, g in zip(source.resources, groups, strict=True)], RESOURCES)
+    left_out, protocol = source.left_out, ""
+    queries = [t for t in source.topics if len(t["resource_ids"]) >= source.min_resources]
+    if few := len(source.topics) - len(queries):
+        left_out[f"topics with fewer than {source.min_resources} resources"] = few
+    all_topics = _dataset(queries, TOPICS)
+    topics, trainable = DatasetDict(), np.ones(len(resources), bool)
+    if source.topics:
+        fold, k, seed = folds
+        sides = np.full(len(queries), "train", dtype=object)
+        free = np.array([i for i, t in enumerate(queries) if t["topic_id"] not in source.train_only], dtype=np.int64)
+        if not len(free):
+            raise DataError(f"no topic has {source.min_resources} resources.", fix="Lower --min_resources.")
+        sides[free] = _cut_topics(connected_groups(all_topics.select(free)["group_id"]), k, seed)[fold]
+        topics, trainable, gone = _hold_out(all_topics, sides, resources)
+        protocol = (
+            f"Topics: test is fold {fold} of {k}, validation a fifth of the rest, topics of one parent together, seed {seed}; "
+            f"{(~trainable).sum():,} resources are relevant to a held-out topic, or nearly the same, and not used in training"
+            + (f"; {gone} training topics lost all of theirs. " if gone else ". ")
+        )
+    interactions = DatasetDict()
+    if source.interactions:
+        interactions, told = _cut_time(source, *cuts)
+        protocol += told
+    elif any(cut is not None for cut in cuts):
+        raise DataError(f"{source.name} has no interactions to cut by time.", fix="Leave --validation_from and --test_from out.")
+    return ResourceDataset(
+        resources, topics, interactions, source.name, all_topics, trainable, frozenset(source.train_only), protocol,
+        source.licence, source.rows_read, source.rejected, left_out, source.warnings,
+    )  # fmt: skip
+
+
+def _history(learner: str, past: Sequence[Mapping], targets: Sequence[Mapping]) -> dict:
+    targets = list({row["resource_id"]: row for row in targets}.values())  # each once
+    return {
+        "learner_id": learner, "history": [row["resource_id"] for row in past], "times": [row["time"] for row in past],
+        "targets": [row["resource_id"] for row in targets], "cold_learner": not past,
+        "cold_targets": [row["cold_resource"] for row in targets],
+    }  # fmt: skip
+
+
+def _dataset(rows: Sequence[Mapping], features: Features) -> Dataset:
+    return Dataset.from_dict({name: [row[name] for row in rows] for name in features}, features=features)
+
+
+def _cut_topics(groups: np.ndarray, k: int, seed: int) -> list[np.ndarray]:
+    """`k` ways to name the side of each topic: 'test' a fold, 'validation' a fifth of the rest, 'train'; no group is cut."""
+    number = len(set(groups.tolist()))
+    if number < max(k, 3):
+        raise DataError(
+            f"{len(groups)} topics in {number} groups cannot be cut into {k} folds.", expected=f"{max(k, 3)} groups at least",
+            fix="Bring more topics, lower --folds or --min_resources, or leave the topics out and give interactions.",
+        )  # fmt: skip
+    ways = []
+    for test in k_folds(groups, [""] * len(groups), k, seed):
+        sides = np.full(len(groups), "train", dtype=object)
+        sides[test] = "test"
+        rest = np.flatnonzero(sides == "train")
+        inner = min(5, len(set(groups[rest].tolist())))
+        sides[rest[k_folds(groups[rest], [""] * len(rest), inner, seed)[0]]] = "validation"
+        ways.append(sides)
+    return ways
+
+
+def _hold_out(topics: Dataset, sides: Sequence[str], resources: Dataset) -> tuple[DatasetDict, np.ndarray, int]:
+    """Topics by side; those of training keep only resources that are not relevant to another and nearly repeat none that is.
+
+    Returns:
+        The splits; bool array (resources,) of what training may use; how many training topics have nothing left.
+    """
+    group_of = dict(zip(resources["resource_id"], resources["group_id"], strict=True))
+    relevant = [set(map(group_of.get, ids)) for ids in topics["resource_ids"]]
+    held = set().union(*(g for g, side in zip(relevant, sides, strict=True) if side != "train"))
+    trainable = np.array([g not in held for g in resources["group_id"]])
+    parts = {s: topics.select(np.flatnonzero(np.asarray(sides) == s)) for s in SPLITS}
+    kept = [row | {"resource_ids": [r for r in row["resource_ids"] if group_of[r] not in held]} for row in parts["train"]]
+    parts["train"] = _dataset([row for row in kept if row["resource_ids"]], TOPICS)
+    if not len(parts["train"]):
+        raise DataError("no topic is left to train on: each shares its resources with a held-out one.")
+    return DatasetDict(parts), trainable, len(kept) - len(parts["train"])
+
+
+def _cut_time(source: _Source, validation_from: str | float | None, test_from: str | float | None) -> tuple[DatasetDict, str]:
+    """Cut the interactions at two times, the same for everybody."""
+    seen = list(dict.fromkeys(source.interactions))
+    if len(seen) < len(source.interactions):
+        source.left_out["interactions that stand twice"] = len(source.interactions) - len(seen)
+    learner, resource, time = (np.array(column) for column in zip(*seen, strict=True))
+    order = np.lexsort((resource, learner, time))
+    learner, resource, time = learner[order], resource[order], time[order]
+    cut = [
+        time[int(share * len(time))] if stated is None else _stated_time(stated, source.dated, option)
+        for share, stated, option in ((0.8, validation_from, "--validation_from"), (0.9, test_from, "--test_from"))
+    ]
+    shown = [_show_time(t, source.dated) for t in cut]
+    side = np.searchsorted(np.sort(cut), time, side="right")
+    if not cut[0] < cut[1] or len(set(side.tolist())) < 3:
+        raise DataError(
+            f"the interactions cannot be cut for validation at {shown[0]} and for test at {shown[1]}.",
+            expected=f"some before, between and after; they reach from {_show_time(time[0], source.dated)} to "
+            f"{_show_time(time[-1], source.dated)}",
+            fix="Set --validation_from and --test_from.",
+        )  # fmt: skip
+    first, second = (np.unique(v, return_inverse=True)[1] for v in (learner, resource))
+    starts = np.array([-math.inf, *cut])[side]
+    flags = {
+        "repeated": ~_first(first * (second.max() + 1) + second),
+        "cold_learner": (_earliest(learner, time) >= starts) & (side > 0),
+        "cold_resource": _earliest(resource, time) >= cut[0],
+    }
+    columns = {"learner_id": learner, "resource_id": resource, "time": time, **flags}
+    rows = Dataset.from_dict({name: values.tolist() for name, values in columns.items()}, features=INTERACTIONS)
+    parts = {s: rows.select(np.flatnonzero(side == i)) for i, s in enumerate(SPLITS)}
+    told = f"Interactions: time is cut for all learners at once, validation from {shown[0]}, test from {shown[1]}."
+    return DatasetDict(parts), told
+
+
+def _first(values: np.ndarray) -> np.ndarray:
+    """Whether a value stands for the first time."""
+    first = np.zeros(len(values), bool)
+    first[np.unique(values, return_index=True)[1]] = True
+    return first
+
+
+def _earliest(keys: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """The earliest time of each row's key; rows are in order of time."""
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return time[first][inverse]
+
+
+def _stated_time(value: str | float, dated: bool, option: str) -> float:
+    kind = kind_of_time(value)
+    if (kind == "a number") == dated:
+        raise DataError(f"{option} is {kind}.", expected="a date, as the times in the file" if dated else "a number of seconds")
+    return as_seconds(value, Path("the command line"), None, option)
+
+
+def _show_time(seconds: float, dated: bool) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M") if dated else f"{seconds:,.0f} s"
+
+
+# ---- a school's own tables ------------------------------------------------------------------------------------------
+
+
+def _own_tables(
+    resources: Table, interactions: Table | None, topics: Table | None, columns: ResourceColumns, skip: bool
+) -> _Source:
+    if interactions is None and columns.topics is None:
+        raise DataError(
+            "there are neither topics nor interactions to learn from.", file=resources.path,
+            fix="Name the column of the topics with --topics_column, or a file with --interactions_file.",
+        )  # fmt: skip
+    if topics is not None and columns.topics is None:
+        raise DataError(
+            "a topics file needs the topics of each resource.", file=resources.path, fix="Name their column with --topics_column."
+        )
+    rows, rejected = read_resources(resources, columns, skip)
+    source = _Source(resources.path.name, rows, rejected=rejected)
+    source.rows_read = sum(len(table) for table in (resources, interactions, topics) if table)
+    if columns.topics:
+        source.topics = read_topics(rows, resources, topics, columns)
+    if interactions is not None:
+        known = {row["resource_id"] for row in rows}
+        source.interactions, source.dated, rejected = read_interactions(interactions, columns, known, skip)
+        source.rejected = source.rejected + rejected
+    licences = Counter(row["licence"] for row in rows if row["licence"])
+    source.licence = "; ".join(f"{licence} ({n:,})" for licence, n in licences.most_common(5)) or "not stated"
+    return source
+
+
+# ---- built-in data sets ---------------------------------------------------------------------------------------------
+
+
+def _sample_school() -> _Source:
+    """The embedded default: the library of a fictional school (sample_school/resources.csv), and who opened what in a term."""
+    library, views = school_resources(), school_views()
+    rows = [{**{n: r[n] for n in RESOURCES if n in r}, "topics": list(r["concepts"])} for r in library]
+    topics = [
+        {
+            "topic_id": concept, "group_id": concept, "text": concept, "path": [], "language": "en",
+            "resource_ids": [r["resource_id"] for r in library if concept in r["concepts"]],
+        }
+        for concept in CONCEPTS
+    ]  # fmt: skip
+    return _Source(
+        "sample_school (fictional)", rows, topics, [(v["learner"], v["resource"], v["time"]) for v in views],
+        licence="apache-2.0", rows_read=len(rows) + len(views),
+    )  # fmt: skip
+
+
+def _lecturebank(folder: Path) -> _Source:
+    """LectureBank (Li, Fabbri, Tung, Radev 2019): 7,500 lectures by title and link, and the topic of each in a taxonomy.
+
+    A row: ID 0, Instructor '...', Title 'NLP Resources', Topic 133, URL 'http://...', Venue 'Yale', Year 2018, separated by tabs,
+    without quoting. The taxonomy is coded in the digits: 133 lies below 13, and 13 below 1. Rows with one URL are one resource.
+    """
+    names = _taxonomy(folder / "taxonomy.csv")
+    table = _tab_separated(folder / "alldata.tsv.gz", ("ID", "Instructor", "Title", "Topic", "URL", "Venue", "Year"))
+    source = _Source("lecturebank", [], min_resources=5, rows_read=len(table) + len(names))
+    by_url: dict[str, dict] = {}
+    cells = (table.columns[name] for name in ("ID", "Title", "Topic", "URL"))
+    for row, number, title, topic, url in zip(table.rows, *cells, strict=True):
+        if topic not in names:
+            source.rejected.append((table.path.name, row, "the topic is not in the taxonomy"))
+            continue
+        found = by_url.setdefault(url or f"row {row}", _resource(number, title))
+        found["topics"] = list(dict.fromkeys([*found["topics"], topic]))
+    source.resources = list(by_url.values())
+    source.left_out["rows that repeat another's link"] = len(table) - len(source.rejected) - len(by_url)
+    source.topics = _topics_of(
+        source.resources,
+        names,
+        {t: [t[:n] for n in range(1, len(t)) if t[:n] in names] for t in names},
+        {t: t[:-1] for t in names},
+    )
+    source.warnings = ["There are titles only, no lecture texts, and a title such as 'Introduction' tells no topic."]
+    return source
+
+
+def _taxonomy(path: Path) -> dict[str, str]:
+    """Topic id -> name; the file has an empty third column without a name."""
+    require_file(path)
+    rows = list(csv.reader(io.StringIO(decode(read_bytes(path), path), newline="")))
+    if not rows or rows[0][:2] != ["Topic ID", "Topic"]:
+        raise DataError("the header is another one.", file=path, row=1, expected="Topic ID, Topic")
+    return {row[0].strip(): row[1].strip() for row in rows[1:] if any(row)}
+
+
+def _tab_separated(path: Path, header: Sequence[str]) -> Table:
+    """A table separated by tabs in which a quote is a character as any other."""
+    require_file(path)
+    lines = [line.split("\t") for line in decode(read_bytes(path), path).replace("\r\n", "\n").rstrip("\n").split("\n")]
+    if lines[0] != list(header):
+        raise DataError("the header is another one.", file=path, row=1, expected=", ".join(header))
+    for row, line in enumerate(lines, start=1):
+        if len(line) != len(header):
+            raise DataError(f"the row has {len(line)} fields.", file=path, row=row, expected=f"{len(header)} separated by tabs")
+    columns = {name: [line[i].strip() for line in lines[1:]] for i, name in enumerate(header)}
+    return Table(path, columns, list(range(2, len(lines) + 1)))
+
+
+def _mars(folder: Path) -> _Source:
+    """MARS, English part (Hafsa, Wattebled, Jacques, Jourdan 2023): what learners of office software watched, 2016 to 2021.
+
+    An item: item_id 510, language 'en', name 'What is OneDrive for Business?', description (the transcript, or empty),
+    Difficulty, Software "['OneDrive']", Theme "[]", type 'tutorial', ... An interaction: item_id, user_id, created_at. The number
+    of views of an item is that of the day of the export and would tell the future: it is not read. Neither are the ratings,
+    which follow the watched share and stand for views that are among the interactions.
+    """
+    items, views = (read_table(folder / name) for name in ("items_en.csv.gz", "implicit_ratings_en.csv.gz"))
+    named = (items.column(c, "a column of the distribution:") for c in
+             ("item_id", "name", "description", "type", "Difficulty", "language", "Software", "Theme"))  # fmt: skip
+    resources = [
+        _resource(number, title, text, kind=kind, level="" if level == "N/A" else level, language=language)
+        | {"topics": list(dict.fromkeys(re.findall(r"'([^']+)'", software + theme)))}
+        for number, title, text, kind, level, language, software, theme in zip(*named, strict=True)
+    ]
+    columns = ResourceColumns(resource="item_id", learner="user_id", time="created_at")
+    interactions, dated, _ = read_interactions(views, columns, {r["resource_id"] for r in resources}, skip=False)
+    return _Source("mars_en", resources, interactions=interactions, dated=dated, rows_read=len(items) + len(views))
+
+
+def _learning_equality(folder: Path) -> _Source:
+    """Learning Equality's curriculum recommendations (Kaggle 2022). Not run on the real files: written from their column lists.
+
+    topics.csv: id, title, description, channel, category, level, language, parent, has_content. content.csv: id, title,
+    description, kind, text, language, copyright_holder, license. correlations.csv: topic_id, content_ids (separated by blanks).
+    Topics of one channel stay together; those of the category 'source' are in training only, as the competition had it.
+    """
+    topics, content, correlations = (
+        read_table(next((p for p in (folder / f"{name}.csv", folder / f"{name}.csv.gz") if p.is_file()), folder / f"{name}.csv"))
+        for name in ("topics", "content", "correlations")
+    )
+    option = "a column of the distribution:"
+    cells = (content.column(c, option) for c in ("id", "title", "description", "kind", "text", "language", "license"))
+    source = _Source("learning_equality", [], rows_read=len(topics) + len(content) + len(correlations))
+    for row, number, title, description, kind, text, language, licence in zip(content.rows, *cells, strict=True):
+        whole = "\n\n".join(part.strip() for part in (description, text) if part.strip())
+        if title.strip() or whole:
+            source.resources.append(_resource(number, title, whole, kind=kind, language=language, licence=licence))
+        else:
+            source.rejected.append((content.path.name, row, "neither a title nor a text"))
+    known = {r["resource_id"]: r for r in source.resources}
+    names = ("id", "title", "description", "channel", "category", "language", "parent")
+    described = dict(zip(topics.columns["id"], zip(*(topics.column(c, option) for c in names), strict=True), strict=True))
+    for row, topic, ids in zip(
+        correlations.rows, *(correlations.column(c, option) for c in ("topic_id", "content_ids")), strict=True
+    ):
+        if topic not in described:
+            raise DataError("the topic is not in topics.csv.", file=correlations.path, row=row, column="topic_id", found=topic)
+        for resource in ids.split():
+            if resource in known:
+                known[resource]["topics"].append(topic)
+            else:
+                source.rejected.append((correlations.path.name, row, "a resource that is not in content.csv, or has no text"))
+    parents = {t: cells[6] if cells[6] in described else "" for t, cells in described.items()}
+    above = {t: path_above(t, parents) or [] for t in described}
+    texts = {t: " ".join(f"{cells[1]} {cells[2]}".split()) for t, cells in described.items()}
+    source.topics = _topics_of(source.resources, texts, above, {t: cells[3] for t, cells in described.items()})
+    for topic in source.topics:
+        topic["path"] = [described[t][1] for t in above[topic["topic_id"]]]
+        topic["language"] = described[topic["topic_id"]][5]
+    source.train_only = {t for t, cells in described.items() if cells[4] == "source"}
+    return source
+
+
+def _resource(number: str, title: str, text: str = "", **more: str) -> dict:
+    """A row of `schema.RESOURCES` without group_id, what is not stated ''."""
+    empty = {"kind": "", "licence": "", "level": "", "language": "", "topics": []}
+    return {"resource_id": as_text(number), "title": title.strip(), "text": text.strip(), **empty, "topics": [], **more}
+
+
+def _topics_of(
+    resources: Sequence[Mapping], names: Mapping[str, str], above: Mapping[str, Sequence[str]], groups: Mapping[str, str]
+) -> list[dict]:
+    """Rows of `schema.TOPICS` for the topics that the resources name."""
+    relevant: dict[str, list[str]] = {}
+    for row in resources:
+        for topic in row["topics"]:
+            relevant.setdefault(topic, []).append(row["resource_id"])
+    return [
+        {
+            "topic_id": topic, "group_id": groups[topic], "text": names[topic], "path": [names[t] for t in above[topic]],
+            "language": "", "resource_ids": ids,
+        }
+        for topic, ids in relevant.items()
+    ]  # fmt: skip
