@@ -1,0 +1,405 @@
+"""Learners who are simulated, to judge what to learn next and to make logs to train on; many at once, in numpy.
+
+A simulator knows how its learners learn, and what it knows must not reach a policy. `play` therefore hands a policy a `Seen` and
+nothing else: the goals, the concepts practised, whether the answers were right, and where the learner can go on. `score` and
+`outcome` are the judge's. What begins with `hidden_` is the truth itself, for a privileged baseline that is marked as such.
+
+Two families, which share no equation: `KnowledgeSpace`, where prerequisites decide how much is learnt and nothing is forgotten,
+and `SchoolTerm`, where what is not practised fades. A policy that gains in one of them only has learnt the simulator, not how to
+teach. Gains in a simulator are no promise of gains in a classroom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class Seen:
+    """All that a policy may see.
+
+    Attributes:
+        goals: Bool array (learners, concepts).
+        concepts: Int array (learners, steps so far), the concept of each answer, the oldest first; the warm-up is among them.
+        correct: Int array (learners, steps so far), 0 or 1.
+        reachable: Bool array (learners, concepts), where each learner can go on; a move elsewhere teaches nothing.
+        steps_left: How many moves are left, this one included.
+    """
+
+    goals: np.ndarray
+    concepts: np.ndarray
+    correct: np.ndarray
+    reachable: np.ndarray
+    steps_left: int
+
+
+Policy = Callable[[Seen, np.random.Generator], np.ndarray]
+"""(what is seen, a generator) -> the next concept of each learner, int array (learners,)."""
+
+
+@dataclass
+class Outcome:
+    """What became of each learner in an episode.
+
+    Attributes:
+        start, end: Float arrays (learners,), the share of the goals that is mastered, 0 to 1; start is below 1.
+        wasted: Float array (learners,), the share of moves that were not reachable and taught nothing.
+        violations: Float array (learners,), the share of moves to a concept some prerequisite of which was not mastered.
+    """
+
+    start: np.ndarray
+    end: np.ndarray
+    wasted: np.ndarray
+    violations: np.ndarray
+
+    @property
+    def promotion(self) -> np.ndarray:
+        """Ep of each learner, (end - start) / (full - start): 1 where all goals are mastered, negative where some were lost."""
+        return (self.end - self.start) / (1 - self.start)
+
+    def means(self) -> dict[str, float]:
+        """Ep, waste and violations, each the mean over learners; report them together."""
+        columns = {"ep": self.promotion, "waste": self.wasted, "violations": self.violations}
+        return {name: float(values.mean()) for name, values in columns.items()}
+
+
+def play(simulator: Simulator, policy: Policy, learners: int, steps: int = 20, seed: int = 0) -> tuple[Seen, Outcome]:
+    """One episode of so many learners: a warm-up, an exam, `steps` moves of the policy, the exam again.
+
+    With one seed every policy meets the same learners, and the same luck in answering: differences are paired.
+
+    Args:
+        simulator: The simulator.
+        policy: Chooses the next concept of every learner.
+        learners: How many.
+        steps: How many moves.
+        seed: Seed of the learners, of their answers and of the policy's generator.
+
+    Returns:
+        All that was seen, for logs, and the outcome.
+    """
+    rng = np.random.default_rng([seed, 2])
+    seen = simulator.reset(learners, seed)
+    for left in range(steps, 0, -1):
+        seen.reachable, seen.steps_left = simulator.reachable(), left
+        concepts = np.asarray(policy(seen, rng))
+        correct = simulator.step(concepts)
+        seen.concepts = np.concatenate([seen.concepts, concepts[:, None]], axis=1)
+        seen.correct = np.concatenate([seen.correct, correct[:, None]], axis=1)
+    seen.reachable, seen.steps_left = simulator.reachable(), 0
+    return seen, simulator.outcome()
+
+
+def random_reachable(seen: Seen, rng: np.random.Generator) -> np.ndarray:
+    """The policy that takes any reachable concept, all alike: a strong baseline, and the play that logs are made of."""
+    return np.where(seen.reachable, rng.random(seen.reachable.shape), -1).argmax(1)
+
+
+class Simulator:
+    """What simulators share: drawing learners, asking, counting, exams.
+
+    Args:
+        n_concepts: Number of concepts.
+        prerequisites: Pairs (before, after) of concept numbers, without circles.
+        warm_up: Answers before the episode; learners who then master all goals are left out and others drawn.
+        fewest_goals, most_goals: A learner's goals are so many different concepts, any number in between being as likely.
+
+    Raises:
+        ValueError: The prerequisites go round in a circle or name other concepts, or the goals do not fit.
+    """
+
+    mastered_at = 0.5
+    """The probability of a correct answer from which on a concept counts as mastered."""
+
+    def __init__(
+        self,
+        n_concepts: int,
+        prerequisites: Sequence[tuple[int, int]],
+        warm_up: int = 20,
+        fewest_goals: int = 3,
+        most_goals: int = 10,
+    ):
+        self.n_concepts, self.warm_up = n_concepts, warm_up
+        self.before = np.zeros((n_concepts, n_concepts), dtype=bool)  # whether the second is a prerequisite of the first
+        for first, then in prerequisites:
+            if not (0 <= first < n_concepts and 0 <= then < n_concepts):
+                raise ValueError(f"the prerequisite {(first, then)} names a concept that is none of 0 to {n_concepts - 1}")
+            self.before[then, first] = True
+        if np.linalg.matrix_power(self.before.astype(float), n_concepts).any():
+            raise ValueError("the prerequisites go round in a circle")
+        if not 1 <= fewest_goals <= most_goals <= n_concepts:
+            raise ValueError(f"{fewest_goals} to {most_goals} goals of {n_concepts} concepts cannot be drawn")
+        self.fewest_goals, self.most_goals = fewest_goals, most_goals
+        self._state: dict[str, np.ndarray] = {}
+
+    # what a policy may use
+
+    def reset(self, learners: int, seed: int = 0) -> Seen:
+        """Draw learners, let them warm up, and give them the first exam.
+
+        Returns:
+            Their goals, and the answers of the warm-up.
+        """
+        if learners < 1:
+            raise ValueError(f"an episode of {learners} learners cannot be played")
+        rng, self._luck = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
+        found: list[dict[str, np.ndarray]] = []
+        while sum(len(part["goals"]) for part in found) < learners:
+            self._state = self._draw(learners, rng)
+            size = rng.integers(self.fewest_goals, self.most_goals + 1, learners)
+            goals = rng.random((learners, self.n_concepts)).argsort(1).argsort(1) < size[:, None]
+            log = []
+            for _ in range(self.warm_up):
+                concepts = self._warm_up_move(rng)
+                log.append((concepts, self._ask_and_teach(concepts, rng)[0]))
+            concepts, correct = (np.array(column, dtype=np.int64).reshape(-1, learners).T for column in zip(*log, strict=True))
+            keep = self.score(goals) < 1
+            part = {**self._state, "goals": goals, "concepts": concepts, "correct": correct.astype(np.int8)}
+            found.append({name: values[keep] for name, values in part.items()})
+        whole = {name: np.concatenate([part[name] for part in found])[:learners] for name in found[0]}
+        self._goals, concepts, correct = (whole.pop(name) for name in ("goals", "concepts", "correct"))
+        self._state, self._steps = whole, 0
+        self._wasted, self._violations = np.zeros((2, learners))
+        self._start = self.score(self._goals)
+        return Seen(self._goals.copy(), concepts, correct, self.reachable(), 0)
+
+    def reachable(self) -> np.ndarray:
+        """Bool array (learners, concepts): where each learner can go on. Not the same as having the prerequisites."""
+        return np.ones((len(self._goals), self.n_concepts), dtype=bool)
+
+    def step(self, concepts: np.ndarray) -> np.ndarray:
+        """Each learner answers a question on a concept, and learns from it where it is reachable.
+
+        Args:
+            concepts: Int array (learners,).
+
+        Returns:
+            Int8 array (learners,), 1 for a correct answer. A move that is not reachable is answered too, and teaches nothing: the
+            learner does not say so.
+        """
+        concepts = np.asarray(concepts)
+        if concepts.shape != (len(self._goals),) or concepts.min() < 0 or concepts.max() >= self.n_concepts:
+            raise ValueError(f"a step needs one concept, 0 to {self.n_concepts - 1}, of each of {len(self._goals)} learners")
+        unmet = (self.before[concepts] & ~self._mastered()).any(1)
+        correct, taught = self._ask_and_teach(concepts, self._luck)
+        self._violations += unmet
+        self._wasted += ~taught
+        self._steps += 1
+        return correct
+
+    # the judge's
+
+    def score(self, goals: np.ndarray) -> np.ndarray:
+        """The exam: float array (learners,), the share of the goals (bool array (learners, concepts)) that is mastered."""
+        return (self._mastered() & goals).sum(1) / goals.sum(1)
+
+    def outcome(self) -> Outcome:
+        """What became of each learner since `reset`."""
+        steps = max(self._steps, 1)
+        return Outcome(self._start, self.score(self._goals), self._wasted / steps, self._violations / steps)
+
+    # the truth
+
+    def hidden_mastery(self) -> np.ndarray:
+        """Float array (learners, concepts), the probability of a correct answer to a plain question. Not for a policy."""
+        return self._chance(self._state)
+
+    def hidden_mastery_after(self) -> np.ndarray:
+        """Float array (learners, concepts, concepts): `hidden_mastery` if the second index were learnt next. Not for a policy."""
+        learners, after, state = len(self._goals), [], self._state
+        for concept in range(self.n_concepts):
+            after.append(self._chance(self._taught(state, np.full(learners, concept))))
+        return np.stack(after, axis=1)
+
+    def _mastered(self) -> np.ndarray:
+        return self._chance(self._state) >= self.mastered_at
+
+    def _ask_and_teach(self, concepts: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """The answers, and whether each learner learnt from hers; the answer comes first, and does not change what is learnt."""
+        self._state = self._waited(self._state)
+        correct = rng.random(len(concepts)) < self._answer_chance(concepts, rng)
+        taught = self._may_go(concepts)
+        learnt = self._taught(self._state, concepts)
+        self._state = {
+            name: np.where(taught.reshape(-1, *[1] * (values.ndim - 1)), learnt[name], values)
+            for name, values in self._state.items()
+        }
+        return correct.astype(np.int8), taught
+
+    # what a simulator is made of; a state is a dictionary of arrays with a row for each learner
+
+    def _draw(self, learners: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        raise NotImplementedError
+
+    def _chance(self, state: dict[str, np.ndarray]) -> np.ndarray:
+        """(learners, concepts), the probability of a correct answer to a plain question."""
+        raise NotImplementedError
+
+    def _taught(self, state: dict[str, np.ndarray], concepts: np.ndarray) -> dict[str, np.ndarray]:
+        """The state after learning one concept each."""
+        raise NotImplementedError
+
+    def _warm_up_move(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.integers(0, self.n_concepts, len(next(iter(self._state.values()))))
+
+    def _waited(self, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The state when the next question comes."""
+        return state
+
+    def _answer_chance(self, concepts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return self._chance(self._state)[np.arange(len(concepts)), concepts]
+
+    def _may_go(self, concepts: np.ndarray) -> np.ndarray:
+        return np.ones(len(concepts), dtype=bool)
+
+
+# ---- the knowledge space --------------------------------------------------------------------------------------------
+
+
+class KnowledgeSpace(Simulator):
+    """KSS, the simulator of cognitive structure (Liu et al. 2019): ten concepts, three-parameter answers, nothing is forgotten.
+
+    With theta a learner's ability on a concept and b the concept's difficulty:
+
+        ability at first   theta_i = a whole number, -3 to 0, less 0.1 i
+        difficulty         ten whole numbers, 0 to 5, in ascending order given to the concepts 5, 0, 1, 2, 3, 4, 6, 7, 8, 9
+        an answer          P(correct on i) = 0.25 + 0.75 / (1 + exp(-8.5 (theta_i - b_i)))
+        learning i         adds x = 0.5 (5 - theta_i) exp(-sum over the prerequisites q of i of (5 - theta_q)) to i, x/2 to each
+                           concept that i is a prerequisite of, x/4 to those behind, and so on; theta ends at 5
+        reachable from i   i, what it is a prerequisite of, its prerequisites, and what is next to these
+        mastered           P >= 0.5
+        warm-up            20 moves: nine in ten to the first concept in the order 0, 5, 6, 1, 2, 7, 3, 4, 8, 9 with P < 0.6, the
+                           others to any concept
+        goals              3 to 10 concepts
+
+    Args:
+        seed: Seed of the difficulties.
+        warm_up: Moves before the episode.
+    """
+
+    EDGES = ((0, 1), (0, 2), (1, 3), (2, 4), (2, 8), (3, 4), (4, 8), (5, 4), (5, 9), (6, 7), (7, 8), (8, 9))
+    EASIEST_FIRST = (5, 0, 1, 2, 3, 4, 6, 7, 8, 9)
+    ORDER = np.array([0, 5, 6, 1, 2, 7, 3, 4, 8, 9])
+    MOST = 5.0
+
+    def __init__(self, seed: int = 0, warm_up: int = 20):
+        super().__init__(10, self.EDGES, warm_up)
+        self.difficulty = np.zeros(self.n_concepts)
+        self.difficulty[list(self.EASIEST_FIRST)] = np.sort(np.random.default_rng(seed).integers(0, 6, self.n_concepts))
+        after = self.before.T
+        self._passed_on = np.linalg.inv(np.eye(self.n_concepts) - after / 2)  # the sum over all ways of 1/2 a step
+        around = after | self.before
+        self._near = np.eye(self.n_concepts, dtype=bool) | around | (self.before.astype(int) @ around > 0)
+
+    def reachable(self) -> np.ndarray:
+        last = self._state["last"]
+        return (last < 0)[:, None] | self._near[last]
+
+    def _draw(self, learners: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        ability = rng.integers(-3, 1, (learners, self.n_concepts)) - 0.1 * np.arange(self.n_concepts)
+        return {"ability": ability, "last": np.full(learners, -1)}
+
+    def _chance(self, state: dict[str, np.ndarray]) -> np.ndarray:
+        return 0.25 + 0.75 / (1 + np.exp(-8.5 * (state["ability"] - self.difficulty)))
+
+    def _taught(self, state: dict[str, np.ndarray], concepts: np.ndarray) -> dict[str, np.ndarray]:
+        missing = self.MOST - state["ability"]
+        discount = np.exp(-(missing * self.before[concepts]).sum(1))
+        gain = 0.5 * missing[np.arange(len(concepts)), concepts] * discount
+        ability = state["ability"] + gain[:, None] * self._passed_on[concepts]
+        return {"ability": np.minimum(ability, self.MOST), "last": concepts}
+
+    def _may_go(self, concepts: np.ndarray) -> np.ndarray:
+        return self.reachable()[np.arange(len(concepts)), concepts]
+
+    def _warm_up_move(self, rng: np.random.Generator) -> np.ndarray:
+        anywhere = super()._warm_up_move(rng)
+        first = self.ORDER[(self._chance(self._state)[:, self.ORDER] < 0.6).argmax(1)]
+        return np.where(rng.random(len(anywhere)) < 0.9, first, anywhere)
+
+
+# ---- the school term ------------------------------------------------------------------------------------------------
+
+
+class SchoolTerm(Simulator):
+    """Learning and forgetting over a graph of concepts, by the equations of the sample school (edu_datasets/school_generator.py).
+
+    With s(x) = 1 / (1 + exp(-x)), a learner's ability a ~ N(0, 1) and grade 7 to 10, and a concept's depth, the edges on the
+    longest way to it:
+
+        mastery        m_c = k_c + l_c
+        known before   k_c = 0.9 a + 0.35 (grade - 8.5) - 0.2 (depth_c - 3) + N(0, 0.5)
+        learning       an answer on c adds 0.5 (0.2 + 0.8 r) max(0, 1 - l_c / 3) to l_c, r the mean of s(m) over the prerequisites
+                       of c, 1 where it has none
+        forgetting     l shrinks to exp(-d / 25) of itself in d days; five answers a session, a session every 7/3 days
+        an answer      P(correct) = 0.12 + 0.85 s(1.3 (m_c - difficulty)), a question of five of the concept, N(0, 0.6) hard
+        mastered       P >= 0.7 on a question of difficulty 0
+        reachable      everything
+        warm-up        20 answers on any of the 14 concepts that the grade is taught
+        goals          3 to 10 concepts
+
+    The bias against language learners in the sample school's worded questions is not here.
+
+    Args:
+        n_concepts: Number of concepts, in the order in which they are taught.
+        prerequisites: Pairs (before, after) of concept numbers, without circles.
+        seed: Seed of the questions.
+        warm_up: Answers before the episode.
+    """
+
+    GAIN, MOST_LEARNT, FORGETTING_DAYS = 0.5, 3.0, 25.0
+    GUESS, RANGE, SLOPE = 0.12, 0.85, 1.3
+    QUESTIONS, ANSWERS_A_SESSION, SESSION_DAYS, TAUGHT = 5, 5, 7 / 3, 14
+    mastered_at = 0.7
+
+    def __init__(self, n_concepts: int, prerequisites: Sequence[tuple[int, int]], seed: int = 0, warm_up: int = 20):
+        super().__init__(n_concepts, prerequisites, warm_up, min(3, n_concepts), min(10, n_concepts))
+        self.difficulty = np.random.default_rng(seed).normal(0, 0.6, (n_concepts, self.QUESTIONS))
+        self.depth = np.zeros(n_concepts)
+        for _ in range(n_concepts):
+            self.depth = np.where(self.before.any(1), np.where(self.before, self.depth + 1, 0).max(1), 0)
+        self._share = self.before / np.maximum(self.before.sum(1, keepdims=True), 1)
+
+    def _draw(self, learners: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        grade, ability = rng.integers(7, 11, learners), rng.normal(size=learners)
+        own = rng.normal(0, 0.5, (learners, self.n_concepts))
+        known = 0.9 * ability[:, None] + 0.35 * (grade - 8.5)[:, None] - 0.2 * (self.depth - 3) + own
+        return {"known": known, "learnt": np.zeros_like(known), "grade": grade, "answers": np.zeros(learners, dtype=int)}
+
+    def _chance(self, state: dict[str, np.ndarray]) -> np.ndarray:
+        return self._probability(state["known"] + state["learnt"])
+
+    def _probability(self, margin: np.ndarray) -> np.ndarray:
+        return self.GUESS + self.RANGE * _logistic(self.SLOPE * margin)
+
+    def _taught(self, state: dict[str, np.ndarray], concepts: np.ndarray) -> dict[str, np.ndarray]:
+        rows = np.arange(len(concepts))
+        mastery = _logistic(state["known"] + state["learnt"])
+        ready = np.where(self.before[concepts].any(1), (mastery * self._share[concepts]).sum(1), 1.0)
+        room = np.maximum(0, 1 - state["learnt"][rows, concepts] / self.MOST_LEARNT)
+        learnt = state["learnt"].copy()
+        learnt[rows, concepts] += self.GAIN * (0.2 + 0.8 * ready) * room
+        return {**state, "learnt": learnt, "answers": state["answers"] + 1}
+
+    def _waited(self, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        answers = state["answers"]
+        days = np.where((answers % self.ANSWERS_A_SESSION == 0) & (answers > 0), self.SESSION_DAYS, 0.0)
+        return {**state, "learnt": state["learnt"] * np.exp(-days / self.FORGETTING_DAYS)[:, None]}
+
+    def _answer_chance(self, concepts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        rows = np.arange(len(concepts))
+        question = rng.integers(0, self.QUESTIONS, len(concepts))
+        mastery = (self._state["known"] + self._state["learnt"])[rows, concepts]
+        return self._probability(mastery - self.difficulty[concepts, question])
+
+    def _warm_up_move(self, rng: np.random.Generator) -> np.ndarray:
+        taught = min(self.TAUGHT, self.n_concepts)
+        first = np.round((self._state["grade"] - 7) * (self.n_concepts - taught) / 3).astype(int)
+        return first + rng.integers(0, taught, len(first))
+
+
+def _logistic(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
