@@ -24,13 +24,14 @@ def add_lora(model: PreTrainedModel, args: AdapterArguments, task_type: TaskType
     Args:
         model: A model with its head.
         args: Rank, scale, dropout, target modules.
-        task_type: peft's task; for SEQ_CLS peft keeps the head.
+        task_type: peft's task; for SEQ_CLS peft keeps the head, for FEATURE_EXTRACTION there is none and the pooler stays out.
         base_name: The Hub id that the adapter's file names as its base, never a path of this machine.
 
     Raises:
         ConfigurationError: The target modules are not in the model.
     """
     targets = args.lora_target_modules
+    head = task_type not in (TaskType.FEATURE_EXTRACTION, TaskType.CAUSAL_LM)
     pooler = [n for n, m in model.named_modules() if n.endswith("pooler") and list(m.parameters())]
     config = LoraConfig(
         task_type=task_type,
@@ -40,10 +41,9 @@ def add_lora(model: PreTrainedModel, args: AdapterArguments, task_type: TaskType
         target_modules="all-linear" if targets == ["all-linear"] else targets,
         use_rslora=args.use_rslora,
         use_dora=args.use_dora,
-        # a pooler that the checkpoint never used must be trained whole, like the head; a language model has neither
-        modules_to_save=None
-        if task_type == TaskType.CAUSAL_LM
-        else ["classifier", "score", "qa_outputs", *({n.rsplit(".", 1)[-1] for n in pooler})],
+        # a pooler that the checkpoint never used must be trained whole, like the head
+        modules_to_save=["classifier", "score", "qa_outputs", *({n.rsplit(".", 1)[-1] for n in pooler})] if head else None,
+        exclude_modules=r".*pooler.*" if task_type == TaskType.FEATURE_EXTRACTION else None,
     )
     try:
         adapted = get_peft_model(model, config)
@@ -91,10 +91,10 @@ def merge(model: PeftModel, inputs: dict[str, torch.Tensor], tolerance: float = 
     Args:
         model: The trained model, in evaluation mode and float32.
         inputs: A batch to compare on.
-        tolerance: Largest difference of a logit.
+        tolerance: Largest difference of an output: a logit, or a hidden state.
 
     Raises:
-        RuntimeError: The merged model gives other logits.
+        RuntimeError: The merged model gives other outputs.
     """
     model.eval()
     with torch.no_grad():
@@ -103,7 +103,7 @@ def merge(model: PeftModel, inputs: dict[str, torch.Tensor], tolerance: float = 
         pairs = zip(before, _tensors(merged(**inputs)), strict=True)
         difference = max((a - b).abs().max().item() for a, b in pairs)
     if difference > tolerance:
-        raise RuntimeError(f"merging the adapter changed a logit by {difference:.2g}; save it alone: --merge_adapter false")
+        raise RuntimeError(f"merging the adapter changed an output by {difference:.2g}; save it alone: --merge_adapter false")
     return merged
 
 

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -157,11 +158,10 @@ def load_classifier(
     Raises:
         ConfigurationError: The checkpoint cannot be found or loaded.
     """
-    with explained(checkpoint):
-        config = load_config(checkpoint, args)
-        config.num_labels, config.problem_type = num_labels, "regression"
-        config.pad_token_id = tokenizer.pad_token_id
-        model = _from_pretrained(AutoModelForSequenceClassification, checkpoint, config, args, ignore_mismatched_sizes=True)
+    config = load_config(checkpoint, args)
+    config.num_labels, config.problem_type = num_labels, "regression"
+    config.pad_token_id = tokenizer.pad_token_id
+    model = _from_pretrained(AutoModelForSequenceClassification, checkpoint, config, args, ignore_mismatched_sizes=True)
     layer = output_layer(model)
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
@@ -169,12 +169,25 @@ def load_classifier(
     return model
 
 
+def load_encoder(checkpoint: Checkpoint, args: ModelArguments) -> PreTrainedModel:
+    """A stock `AutoModel` in float32; a pooler, which no text embedding reads, is frozen.
+
+    Raises:
+        ConfigurationError: The checkpoint cannot be found or loaded.
+    """
+    model = _from_pretrained(AutoModel, checkpoint, load_config(checkpoint, args), args)
+    if getattr(model, "pooler", None) is not None:
+        model.pooler.requires_grad_(False)  # a parameter without a gradient would stop several processes
+    return model
+
+
 def load_config(checkpoint: Checkpoint, args: ModelArguments) -> PreTrainedConfig:
     """The checkpoint's configuration with the dropout that was asked for, whatever the architecture calls it."""
     more = {"gguf_file": checkpoint.gguf_file} if checkpoint.gguf_file else {}
-    config = AutoConfig.from_pretrained(
-        checkpoint.path, revision=checkpoint.revision, trust_remote_code=args.trust_remote_code, **more
-    )
+    with explained(checkpoint):
+        config = AutoConfig.from_pretrained(
+            checkpoint.path, revision=checkpoint.revision, trust_remote_code=args.trust_remote_code, **more
+        )
     for key in (
         "hidden_dropout_prob", "hidden_dropout", "resid_pdrop", "classifier_dropout", "embedding_dropout", "embd_pdrop",
         "dropout", "qa_dropout",
@@ -190,7 +203,7 @@ def load_config(checkpoint: Checkpoint, args: ModelArguments) -> PreTrainedConfi
 def _from_pretrained(kind: type, checkpoint: Checkpoint, config: PreTrainedConfig, args: ModelArguments, **options) -> Any:
     """`kind.from_pretrained` in float32, with the attention that suits the device."""
     attention = args.attn_implementation or (None if torch.cuda.is_available() else LEAN)
-    with _no_load_report():  # that the head is new is no news
+    with explained(checkpoint), _no_load_report():  # that a head is new is no news
         return kind.from_pretrained(
             checkpoint.path, revision=checkpoint.revision, config=config, dtype=torch.float32, attn_implementation=attention,
             trust_remote_code=args.trust_remote_code, **options,
@@ -215,10 +228,9 @@ def load_reader(checkpoint: Checkpoint, args: ModelArguments) -> PreTrainedModel
     Raises:
         ConfigurationError: The checkpoint cannot be found or loaded.
     """
-    with explained(checkpoint):
-        config = load_config(checkpoint, args)
-        config.num_labels = 2  # start and end
-        model, found = _from_pretrained(AutoModelForQuestionAnswering, checkpoint, config, args, output_loading_info=True)
+    config = load_config(checkpoint, args)
+    config.num_labels = 2  # start and end
+    model, found = _from_pretrained(AutoModelForQuestionAnswering, checkpoint, config, args, output_loading_info=True)
     if any("qa_outputs" in name for name in found["missing_keys"]):
         nn.init.zeros_(model.qa_outputs.weight)
         nn.init.zeros_(model.qa_outputs.bias)
