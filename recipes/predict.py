@@ -5,6 +5,7 @@
     python recipes/predict.py --model runs/outcome_prediction --input_file this_year.csv --output_file outcomes.csv
     python recipes/predict.py --model runs/qa_tutoring --input_file open_dialogues.jsonl --output_file replies.csv
     python recipes/predict.py --model runs/question_answering --input_file questions.csv --output_file answers.csv
+    python recipes/predict.py --model runs/resource_recommendation --input_file topics.csv --languages en --output_file lists.csv
 
 What the file needs and what the output has, each model tells: python recipes/predict.py --model runs/essay_scoring --help
 

@@ -160,6 +160,16 @@ def finished_predictor(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def finished_recommender(tmp_path_factory, tiny_model) -> Path:
+    """A whole run of resource recommendation for the topics of the sample school."""
+    out = tmp_path_factory.mktemp("finished") / "recommender"
+    load_recipe("resource_recommendation").main(
+        ["--model_name_or_path", tiny_model, "--output_dir", str(out), "--num_train_epochs", "1", "--disable_tqdm", "true"]
+    )
+    return out
+
+
+@pytest.fixture(scope="session")
 def finished_tutor(tmp_path_factory, tiny_chat_model) -> Path:
     """A whole run of tutoring on the sample school."""
     out = tmp_path_factory.mktemp("finished") / "tutor"
@@ -167,6 +177,17 @@ def finished_tutor(tmp_path_factory, tiny_chat_model) -> Path:
         ["--model_name_or_path", tiny_chat_model, "--output_dir", str(out), "--num_train_epochs", "2", "--disable_tqdm", "true",
          "--precision", "fp32", "--max_length", "2048", "--max_new_tokens", "24", "--asked_moves", "4",
          "--simulated_students", "4"]
+    )  # fmt: skip
+    return out
+
+
+@pytest.fixture(scope="session")
+def finished_histories(tmp_path_factory, tiny_model) -> Path:
+    """A whole run of resource recommendation for the learners of the sample school."""
+    out = tmp_path_factory.mktemp("finished") / "histories"
+    load_recipe("resource_recommendation").main(
+        ["--query", "history", "--model_name_or_path", tiny_model, "--output_dir", str(out), "--num_train_epochs", "4",
+         "--disable_tqdm", "true"]
     )  # fmt: skip
     return out
 

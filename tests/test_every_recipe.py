@@ -21,6 +21,7 @@ from trainers.parser import RecipeParser
 
 FINISHED = {
     "essay_scoring": "finished_run", "knowledge_tracing": "finished_tracer", "outcome_prediction": "finished_predictor",
+    "resource_recommendation": "finished_recommender",
     "qa_tutoring": "finished_tutor",
     "question_answering": "finished_reader",
 }  # recipe -> the fixture of a whole run  # fmt: skip
@@ -72,7 +73,11 @@ def test_every_card_is_valid_and_tells_what_a_user_asks(name, request):
     card, metrics = (folder / "README.md").read_text(), json.loads((folder / "metrics.json").read_text())
     header = yaml.safe_load(card.split("---")[1])
     assert not card_errors(card) and "More information needed" not in card
-    assert header["license"] and header["pipeline_tag"] and header["library_name"] in ("transformers", "peft")
+    assert (
+        header["license"]
+        and header["pipeline_tag"]
+        and header["library_name"] in ("transformers", "peft", "sentence-transformers")
+    )
     index = {m["name"]: m["value"] for r in header["model-index"][0]["results"] for m in r["metrics"]}
     for metric, value in metrics["test"].items():
         if metric != "prompts":

@@ -184,6 +184,36 @@ def test_the_card_is_valid_and_its_snippet_runs_by_name(hub, machine, finished_r
     assert "(1, 1)" in machine(token=None).run("-c", snippet + "\nprint(scores.shape)")
 
 
+RECOMMENDERS = {
+    "finished_recommender": ({"modules.json", "1_Pooling/config.json", "tokenizer.json"}, "text\nfractions\n"),
+    "finished_histories": ({"openings.json", "sequential_recommender.py"}, "learner,resource_id,time\nann,R001,1\nann,R009,2\n"),
+}
+
+
+@pytest.mark.parametrize("kind", RECOMMENDERS)
+def test_a_recommender_is_published_without_its_catalogue_and_recommends_as_here(kind, hub, machine, predict, request, tmp_path):
+    folder, (files, asked) = request.getfixturevalue(kind), RECOMMENDERS[kind]
+    name = f"teacher/{kind.replace('_', '-')}"
+    assert "verified:" in machine().publish(folder, name, "--verify_push")
+    pushed = set(hub.repository(name).files()[1])
+    assert {"model.safetensors", "edu_recipes.json", "README.md", *files} <= pushed
+    assert not [f for f in pushed if "catalogue" in f or f.endswith((".csv", ".jsonl", ".yaml", ".bin"))]
+
+    stranger = machine(token=None)
+    catalogue = [json.loads(line) for line in (folder / "catalogue.jsonl").open()][:30]
+    with (stranger.home / "library.csv").open("w", newline="") as file:
+        rows = csv.DictWriter(file, ["resource_id", "title", "text", "licence", "level", "language"], extrasaction="ignore")
+        rows.writeheader()
+        rows.writerows(catalogue)
+    words = ["--input_file", "asked.csv", "--resources_file", "library.csv", "--resource_column", "resource_id"]
+    (stranger.home / "asked.csv").write_text(asked)
+    stranger.run(ROOT / "recipes/predict.py", "--model", name, *words, "--output_file", "hub.csv")
+    here = [str(stranger.home / w) if w.endswith(".csv") else w for w in words]
+    predict.main(["--model", str(folder), *here, "--output_file", str(tmp_path / "local.csv")])
+    lists = [list(csv.DictReader(path.open())) for path in (stranger.home / "hub.csv", tmp_path / "local.csv")]
+    assert len(lists[0]) == 10 and [r["resource_id"] for r in lists[0]] == [r["resource_id"] for r in lists[1]]
+
+
 def test_a_tutor_is_published_and_replies_to_a_stranger_as_here(hub, machine, finished_tutor):
     assert "verified:" in machine("lfs").publish(finished_tutor, "teacher/tutor", "--verify_push")
     pushed = hub.repository("teacher/tutor").files()[1]

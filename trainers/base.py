@@ -245,13 +245,17 @@ class EduTrainer(PublishingTrainer, ABC):
         for name in ("adapter_config.json", "adapter_model.safetensors", "config.json", "model.safetensors"):
             (folder / name).unlink(missing_ok=True)  # an earlier run's, of the other kind
         if isinstance(model, PeftModel) and merge_adapter:
-            rows = [self.train_dataset[i] for i in range(min(4, len(self.train_dataset)))]
-            batch = self._prepare_inputs(self.data_collator(rows))
+            batch = self.merge_example()
             model = merge(model, {k: batch[k] for k in self.model_inputs if k in batch}, self.merge_tolerance)
         model.save_pretrained(folder)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
         new_artifact(task, settings, self.checkpoint).save(folder)
+
+    def merge_example(self) -> dict[str, torch.Tensor]:
+        """A batch on which an adapter is compared with its merged weights."""
+        rows = [self.train_dataset[i] for i in range(min(4, len(self.train_dataset)))]
+        return self._prepare_inputs(self.data_collator(rows))
 
     def save_results(
         self, task: str, settings: dict, metrics: dict[str, Any], predictions: dict[str, Sequence], facts: dict[str, Any],

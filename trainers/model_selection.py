@@ -46,10 +46,12 @@ def score_each(
         file = folder / "metrics.json"
         if not file.is_file():
             inner = changed(args, output_dir=str(folder), resume_from_checkpoint="auto", push_to_hub=False)
-            updates = inner.num_train_epochs * len(splits["train"]) / inner.train_batch_size
-            if updates < LEAST_UPDATES:  # so that few rows are not read too seldom to learn at all
-                inner.num_train_epochs = float(np.ceil(LEAST_UPDATES * inner.train_batch_size / len(splits["train"])))
             trainer = make_trainer(splits, inner, model_name)
+            updates = inner.num_train_epochs * len(trainer.train_dataset) / inner.train_batch_size
+            if updates < LEAST_UPDATES:  # so that few rows are not read too seldom to learn at all
+                trainer.args.num_train_epochs = float(
+                    np.ceil(LEAST_UPDATES * inner.train_batch_size / len(trainer.train_dataset))
+                )
             trainer.fit()
             scored, _ = trainer.score_beside_baselines()
             if trainer.is_world_process_zero():

@@ -37,6 +37,14 @@ SHORT = {
     "brier_score": "Brier",
     "log_loss": "log loss",
     "expected_calibration_error": "ECE",
+    "ndcg_at_10": "nDCG@10",
+    "recall_at_20": "Recall@20",
+    "recall_at_100": "Recall@100",
+    "mrr": "MRR",
+    "map": "MAP",
+    "coverage_at_10": "coverage",
+    "gini_at_10": "Gini",
+    "novelty_at_10": "novelty",
     "bleu": "BLEU",
     "chrf": "chrF",
     "recall_at_10_percent": "recall at 10%",
@@ -171,7 +179,8 @@ def draw_learning_curve(path: Path, log_history: list[dict], best_step: int | No
     if valid:
         left.plot(*zip(*valid, strict=True), color=MODEL_COLOR, marker="o", ms=3, label="validation")
     left.set(xlabel="epoch", ylabel="loss", yscale="log")
-    left.legend(frameon=False, fontsize=8)
+    if train or valid:
+        left.legend(frameon=False, fontsize=8)
     if chosen:
         right.plot(*zip(*chosen, strict=True), color=MODEL_COLOR, marker="o", ms=3)
     for row in log_history:

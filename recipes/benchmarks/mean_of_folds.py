@@ -90,8 +90,8 @@ def mean_metrics(folds: list[dict], name: str, seeds: bool) -> dict:
 
 def leading_metric(metrics: dict) -> str:
     """The metric whose intervals a run has."""
-    found = "roc_auc" if "roc_auc" in metrics["test"] else "root_mean_squared_error"
-    return metrics.get("metric", found)
+    found = (m for m in ("roc_auc", "ndcg_at_10", "root_mean_squared_error") if m in metrics["test"])
+    return metrics.get("metric") or next(found)
 
 
 def metrics_table(means: dict[str, dict], first: dict) -> list[list[str]]:
