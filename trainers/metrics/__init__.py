@@ -5,8 +5,6 @@ from .answers import AnswerMetrics
 from .probabilities import ProbabilityMetrics
 from .quadratic_weighted_kappa import QuadraticWeightedKappa
 from .ranking import RankingMetrics
-
-__all__ = ["Agreement", "ProbabilityMetrics", "QuadraticWeightedKappa", "RankingMetrics"]
 from .replies import ReplyMetrics
 
-__all__ = ["Agreement", "AnswerMetrics", "ProbabilityMetrics", "QuadraticWeightedKappa", "ReplyMetrics"]
+__all__ = ["Agreement", "AnswerMetrics", "ProbabilityMetrics", "QuadraticWeightedKappa", "RankingMetrics", "ReplyMetrics"]
