@@ -7,6 +7,7 @@ from .errors import DataError
 from .essays import EssayColumns, EssayDataset, load_essays
 from .mastery import add_mastery, mastery_in_words, read_mastery
 from .passages import PassageColumns, PassageDataset, add_unanswerable, load_passages, read_passages
+from .paths import PathDataset, load_paths
 from .records import RecordColumns, RecordDataset, load_records
 from .resources import ResourceColumns, ResourceDataset, load_resources
 from .responses import ResponseColumns, ResponseDataset, load_responses
@@ -21,6 +22,7 @@ __all__ = [
     "DialogueDataset",
     "EssayColumns",
     "EssayDataset",
+    "PathDataset",
     "PassageColumns",
     "PassageDataset",
     "RecordColumns",
@@ -36,6 +38,7 @@ __all__ = [
     "load_concepts",
     "load_dialogues",
     "load_essays",
+    "load_paths",
     "load_passages",
     "load_records",
     "load_resources",

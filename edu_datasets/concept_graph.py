@@ -7,15 +7,14 @@ import heapq
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy.sparse import csr_matrix, identity
+from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from .errors import DataError
-from .files import closest
 
 
 class ConceptGraph:
-    """Prerequisites among concepts, for many learners at once.
+    """Prerequisites among concepts.
 
     Args:
         names: The ids of the concepts; concept number 0 is the first.
@@ -35,27 +34,6 @@ class ConceptGraph:
     def __len__(self) -> int:
         return len(self.names)
 
-    def numbers(self, names: Iterable[str]) -> np.ndarray:
-        """The numbers of concepts, an int64 array.
-
-        Raises:
-            DataError: There is no such concept; the message says which one is close.
-        """
-        found = []
-        for name in names:
-            if name not in self._number:
-                close = closest(name, self.names)
-                raise DataError(
-                    "there is no such concept." + (f" Did you mean '{close}'?" if close else ""), found=name,
-                    expected=f"one of {len(self)} concepts",
-                )  # fmt: skip
-            found.append(self._number[name])
-        return np.array(found, dtype=np.int64)
-
-    @functools.cached_property
-    def _number(self) -> dict[str, int]:
-        return {name: i for i, name in enumerate(self.names)}
-
     @functools.cached_property
     def topological_order(self) -> np.ndarray:
         """All concept numbers, none before a prerequisite; among those that may come next, the first in `names`."""
@@ -71,78 +49,9 @@ class ConceptGraph:
         return np.array(order, dtype=np.int64)
 
     @functools.cached_property
-    def _near(self) -> np.ndarray:
-        around = self.adjacency + self.adjacency.T
-        return (identity(len(self)) + around + self.adjacency.T @ around).toarray() > 0
-
-    @functools.cached_property
     def closure(self) -> csr_matrix:
         """(concepts, concepts), 1 where a chain of prerequisites leads from the row to the column."""
         return closure(self.adjacency)
-
-    def prerequisites_met(self, mastered: np.ndarray) -> np.ndarray:
-        """Whether every direct prerequisite is mastered.
-
-        Args:
-            mastered: Bool array (..., concepts).
-
-        Returns:
-            Bool array (..., concepts). A concept may have been mastered itself; it is met as long as its prerequisites are.
-        """
-        return ~self._any(~np.asarray(mastered, bool), self.adjacency)
-
-    def ancestors(self, goals: np.ndarray) -> np.ndarray:
-        """The direct and indirect prerequisites of any of the goals.
-
-        Args:
-            goals: Bool array (..., concepts).
-
-        Returns:
-            Bool array (..., concepts).
-        """
-        return self._any(np.asarray(goals, bool), self.closure.T)
-
-    def leads_to(self, goals: np.ndarray) -> np.ndarray:
-        """The goals and their ancestors: all that has to be mastered for them. Shapes as in `ancestors`."""
-        return self.ancestors(goals) | np.asarray(goals, bool)
-
-    def reachable(self, last: np.ndarray) -> np.ndarray:
-        """The concepts near the last one learnt: itself, what follows it, its prerequisites, and theirs with what follows them.
-
-        This is where a learner can go on, and is not the same as `prerequisites_met`.
-
-        Args:
-            last: Int array (...), concept numbers; from -1, nothing learnt yet, everything is reachable.
-
-        Returns:
-            Bool array (..., concepts).
-        """
-        last = np.asarray(last)
-        return np.where((last < 0)[..., None], True, self._near[last])
-
-    def way(self, goal: str, mastered: Sequence[str] = ()) -> list[str]:
-        """What is still to be mastered for a goal, the goal last, in an order that respects the prerequisites.
-
-        A concept that is mastered needs no more of its prerequisites.
-
-        Raises:
-            DataError: There is no such concept.
-        """
-        done = np.zeros(len(self), bool)
-        done[self.numbers(mastered)] = True
-        wanted, stack = set(), self.numbers([goal]).tolist()
-        before = self.adjacency.T.tocsr()
-        while stack:
-            concept = stack.pop()
-            if not done[concept] and concept not in wanted:
-                wanted.add(concept)
-                stack += before[concept].indices.tolist()
-        return [self.names[c] for c in self.topological_order if c in wanted]
-
-    def _any(self, chosen: np.ndarray, matrix: csr_matrix) -> np.ndarray:
-        """Whether a chosen row of `matrix` has an entry in the column."""
-        flat = chosen.reshape(-1, len(self)).astype(np.int32)
-        return np.asarray(flat @ matrix > 0).reshape(chosen.shape)
 
 
 def adjacency(n: int, edges: np.ndarray) -> csr_matrix:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import DatasetDict
 
 from .errors import DataError
-from .files import as_text, read_table
+from .files import as_text, closest, read_table
 
 SHOWN = 3  # concepts from either end
 COLUMNS = ("learner_id", "concept", "mastery")
@@ -17,17 +18,25 @@ INTERVAL = ("mastery_low", "mastery_high")
 Mastery = dict[str, dict[str, tuple[float, float, float]]]
 
 
-def read_mastery(path: str | Path, encoding: str | None = None, separator: str | None = None) -> Mastery:
+def read_mastery(
+    path: str | Path, encoding: str | None = None, separator: str | None = None, known: Sequence[str] | None = None
+) -> Mastery:
     """Read mastery.csv of `recipes/knowledge_tracing.py` or of `predict.py`; a row a learner and concept.
 
         learner_id,concept,mastery,mastery_low,mastery_high,answers
         L009,fractions,0.3120,0.1830,0.4610,7
 
+    Args:
+        path: The file.
+        encoding, separator: See `files.read_table`.
+        known: What a model knows; other concepts are refused.
+
     Returns:
         Learner -> concept -> mastery and the ends of its interval, 0 to 1; the ends are nan where their columns are not there.
 
     Raises:
-        DataError: A column is missing, a number is none or not between 0 and 1, or a learner has a concept twice.
+        DataError: A column is missing, a number is none or not between 0 and 1, a learner has a concept twice, or a concept is
+            not among `known`.
     """
     table = read_table(path, encoding, separator)
     ids, concepts, values = (table.column(name, "mastery.csv of knowledge_tracing") for name in COLUMNS)
@@ -38,6 +47,12 @@ def read_mastery(path: str | Path, encoding: str | None = None, separator: str |
         for name, value in zip(COLUMNS, (learner, concept), strict=False):
             if not value:
                 raise DataError("the cell is empty.", file=table.path, row=row, column=name)
+        if known is not None and concept not in known:
+            close = closest(concept, known)
+            raise DataError(
+                "the model knows no such concept." + (f" Did you mean '{close}'?" if close else ""), file=table.path, row=row,
+                column="concept", found=concept, expected=f"one of its {len(known)} concepts; they stand in edu_recipes.json",
+            )  # fmt: skip
         if concept in learners[learner]:
             raise DataError("the learner has this concept twice.", file=table.path, row=row, column="concept", found=concept)
         low, high = (

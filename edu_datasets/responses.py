@@ -396,7 +396,7 @@ def number_answers(log: AnswerLog, concepts: Sequence[str], questions: Sequence[
             if unknown := [c for c in asked if c not in numbers]:
                 close = closest(unknown[0], concepts)
                 raise DataError(
-                    "the tracer was not trained on this concept." + (f" Did you mean '{close}'?" if close else ""),
+                    "the model was not trained on this concept." + (f" Did you mean '{close}'?" if close else ""),
                     file=log.path, row=row, found=unknown[0] if len(unknown[0]) <= 40 else None,
                     expected=f"one of its {len(concepts)} concepts; they stand in edu_recipes.json",
                 )  # fmt: skip

@@ -37,52 +37,13 @@ def fork():
     return ConceptGraph("abcde", [(0, 1), (0, 2), (1, 3), (2, 3)])
 
 
-def chosen(*numbers: int) -> np.ndarray:
-    return np.isin(np.arange(5), numbers)
-
-
 # ---- the graph --------------------------------------------------------------------------------------------------------
-
-
-def test_prerequisites_are_met_for_many_learners_at_once(fork):
-    mastered = np.stack([chosen(), chosen(0), chosen(0, 1), chosen(0, 1, 2)])
-    met = fork.prerequisites_met(mastered)
-    assert met.shape == (4, 5) and ["".join(np.array(fork.names)[row]) for row in met] == ["ae", "abce", "abce", "abcde"]
-    assert (fork.prerequisites_met(chosen(0)) == met[1]).all(), "one learner needs no batch"
-
-
-def test_what_leads_to_a_goal(fork):
-    assert fork.ancestors(chosen(3)).tolist() == chosen(0, 1, 2).tolist()
-    assert fork.leads_to(chosen(1, 4)).tolist() == chosen(0, 1, 4).tolist()
-    assert fork.ancestors(np.stack([chosen(0), chosen(2)])).sum(1).tolist() == [0, 1]
-
-
-def test_where_one_can_go_on_is_not_where_prerequisites_are_met(fork):
-    near = fork.reachable(np.array([0, 1, 4, -1]))
-    assert ["".join(np.array(fork.names)[row]) for row in near] == ["abc", "abcd", "e", "abcde"]
-    assert fork.reachable(np.array(1))[3] and not fork.prerequisites_met(chosen(1))[3]
 
 
 def test_the_topological_order_respects_every_prerequisite(fork):
     assert [fork.names[c] for c in fork.topological_order] == list("abcde")
     shuffled = ConceptGraph("dcbae", [(3, 2), (3, 1), (2, 0), (1, 0)])
     assert [shuffled.names[c] for c in shuffled.topological_order] == list("acbde"), "else as they stand in the file"
-
-
-def test_the_way_to_a_goal_is_its_chain_without_what_is_mastered(fork):
-    assert fork.way("d") == list("abcd") and fork.way("d", ["b"]) == list("acd") and fork.way("d", list("bc")) == ["d"]
-    assert fork.way("d", ["d"]) == []
-    with pytest.raises(DataError, match="no such concept"):
-        fork.way("x")
-
-
-def test_a_large_graph_is_answered_at_once():
-    n = 3000
-    graph = ConceptGraph([str(i) for i in range(n)], [(i, j) for i in range(n) for j in (i + 1, i + 2) if j < n][:4000])
-    mastered = np.random.default_rng(0).random((500, n)) < 0.5
-    met = graph.prerequisites_met(mastered)
-    before = adjacency(n, graph.edges).toarray() > 0
-    assert (met[7] == [mastered[7, before[:, c]].all() for c in range(n)]).all()
 
 
 # ---- circles ----------------------------------------------------------------------------------------------------------
@@ -307,9 +268,6 @@ def test_the_sample_school_has_its_graph():
     data = load_concepts()
     assert data.graph.names == list(CONCEPTS) and len(data.graph.edges) == len(PREREQUISITES) and not data.removed
     assert all(len(edges_of(rows)) > 3 for rows in data.splits.values())
-    assert data.graph.way("percentages", ["whole numbers"]) == [
-        "equivalent fractions", "decimals", "multiplying fractions", "percentages",
-    ]  # fmt: skip
     assert "24 concepts, 33 prerequisites" in data.summary() and data.facts()["rows"]["concepts"] == 24
 
 
