@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy.stats import t as student
 
 
 def conformal_radius(errors: np.ndarray, level: float = 0.9) -> float:
@@ -67,6 +68,20 @@ def interval_of(values: Sequence[float], level: float = 0.95) -> tuple[float, fl
     tail = (1 - level) / 2
     lower, upper = np.nanquantile(values, [tail, 1 - tail])
     return float(lower), float(upper)
+
+
+def paired_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Student's interval of a mean: of a few seeds, say, or of the differences of two systems seed by seed.
+
+    Args:
+        values: Float array (seeds,), at least one; of one alone nothing is known, and the interval has no ends.
+        level: Between 0 and 1.
+    """
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return -math.inf, math.inf
+    reach = student.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    return float(values.mean() - reach), float(values.mean() + reach)
 
 
 def _members(groups: Sequence) -> list[np.ndarray]:

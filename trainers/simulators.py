@@ -4,17 +4,20 @@ A simulator knows how its learners learn, and what it knows must not reach a pol
 nothing else: the goals, the concepts practised, whether the answers were right, and where the learner can go on. `score` and
 `outcome` are the judge's. What begins with `hidden_` is the truth itself, for a privileged baseline that is marked as such.
 
-Two families, which share no equation: `KnowledgeSpace`, where prerequisites decide how much is learnt and nothing is forgotten,
-and `SchoolTerm`, where what is not practised fades. A policy that gains in one of them only has learnt the simulator, not how to
-teach. Gains in a simulator are no promise of gains in a classroom.
+Three families, which share no equation: `KnowledgeSpace`, where prerequisites decide how much is learnt and nothing is forgotten,
+`SchoolTerm`, where what is not practised fades, and `TracedLearners`, where a tracer that was fitted on real answers says what a
+learner can do. A policy that gains in one of them only has learnt the simulator, not how to teach. Gains in a simulator are no
+promise of gains in a classroom.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import erf
 
 
 @dataclass
@@ -35,6 +38,8 @@ class Seen:
     reachable: np.ndarray
     steps_left: int
 
+
+MOST_DRAWS = 200  # rounds of drawing learners
 
 Policy = Callable[[Seen, np.random.Generator], np.ndarray]
 """(what is seen, a generator) -> the next concept of each learner, int array (learners,)."""
@@ -94,8 +99,32 @@ def play(simulator: Simulator, policy: Policy, learners: int, steps: int = 20, s
 
 
 def random_reachable(seen: Seen, rng: np.random.Generator) -> np.ndarray:
-    """The policy that takes any reachable concept, all alike: a strong baseline, and the play that logs are made of."""
+    """The policy that takes any reachable concept, all alike: a strong baseline."""
     return np.where(seen.reachable, rng.random(seen.reachable.shape), -1).argmax(1)
+
+
+class RandomHabits:
+    """Random reachable play by learners who differ: the play that logs are made of; for one episode.
+
+    One in four moves as `random_reachable` does. Of the others each likes some concepts better than others, and stays with what
+    she or he did last as often as her or his habit is. Where all wander alike, hardly a log shows what becomes of a learner who
+    stays with a concept until it is mastered, and a policy that does so is in the dark.
+    """
+
+    def __init__(self):
+        self._stays: np.ndarray | None = None
+        self._likes = np.zeros(0)
+
+    def __call__(self, seen: Seen, rng: np.random.Generator) -> np.ndarray:
+        learners, who = len(seen.goals), np.arange(len(seen.goals))
+        if self._stays is None:
+            own = rng.random(learners) < 0.75
+            self._stays = np.where(own, rng.random(learners), 0.0)
+            self._likes = np.where(own[:, None], rng.normal(size=seen.goals.shape), 0.0)
+        drawn = np.where(seen.reachable, self._likes + rng.gumbel(size=seen.goals.shape), -np.inf).argmax(1)
+        last = seen.concepts[:, -1] if seen.concepts.shape[1] else drawn
+        stays = seen.reachable[who, last] & (rng.random(learners) < self._stays)
+        return np.where(stays, last, drawn)
 
 
 class Simulator:
@@ -133,7 +162,9 @@ class Simulator:
         if not 1 <= fewest_goals <= most_goals <= n_concepts:
             raise ValueError(f"{fewest_goals} to {most_goals} goals of {n_concepts} concepts cannot be drawn")
         self.fewest_goals, self.most_goals = fewest_goals, most_goals
+        self.offered = np.ones(n_concepts, dtype=bool)  # what can be a goal and be learnt at all
         self._state: dict[str, np.ndarray] = {}
+        self._sealed = False
 
     # what a policy may use
 
@@ -148,9 +179,12 @@ class Simulator:
         rng, self._luck = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
         found: list[dict[str, np.ndarray]] = []
         while sum(len(part["goals"]) for part in found) < learners:
+            if len(found) == MOST_DRAWS:
+                raise ValueError("nothing is left to learn: nearly all learners master all their goals before the first move")
             self._state = self._draw(learners, rng)
             size = rng.integers(self.fewest_goals, self.most_goals + 1, learners)
-            goals = rng.random((learners, self.n_concepts)).argsort(1).argsort(1) < size[:, None]
+            order = np.where(self.offered, rng.random((learners, self.n_concepts)), 2.0)
+            goals = order.argsort(1).argsort(1) < size[:, None]
             log = []
             for _ in range(self.warm_up):
                 concepts = self._warm_up_move(rng)
@@ -183,12 +217,21 @@ class Simulator:
         concepts = np.asarray(concepts)
         if concepts.shape != (len(self._goals),) or concepts.min() < 0 or concepts.max() >= self.n_concepts:
             raise ValueError(f"a step needs one concept, 0 to {self.n_concepts - 1}, of each of {len(self._goals)} learners")
-        unmet = (self.before[concepts] & ~self._mastered()).any(1)
+        unmet = (self.before[concepts] & ~self._mastered()).any(1) if self.before.any() else np.zeros(len(concepts), dtype=bool)
         correct, taught = self._ask_and_teach(concepts, self._luck)
         self._violations += unmet
         self._wasted += ~taught
         self._steps += 1
         return correct
+
+    def exam(self, seed: int, questions: int = 4) -> np.ndarray:
+        """Answers of each learner to some questions on each concept; nothing is taught. What logs end with.
+
+        Returns:
+            Float32 array (learners, concepts), the share of correct answers.
+        """
+        rng, chance = np.random.default_rng([seed, 3]), self._chance(self._state)
+        return np.mean([rng.random(chance.shape) < chance for _ in range(questions)], axis=0, dtype=np.float32)
 
     # the judge's
 
@@ -203,12 +246,32 @@ class Simulator:
 
     # the truth
 
+    @contextmanager
+    def sealed(self) -> Iterator[None]:
+        """Within, what begins with `hidden_` raises: a policy that plays here decides by what it has seen, or not at all."""
+        self._sealed = True
+        try:
+            yield
+        finally:
+            self._sealed = False
+
+    def _open(self) -> None:
+        if self._sealed:
+            raise PermissionError("a policy that is not marked as privileged looked at the learners' true mastery")
+
     def hidden_mastery(self) -> np.ndarray:
         """Float array (learners, concepts), the probability of a correct answer to a plain question. Not for a policy."""
+        self._open()
         return self._chance(self._state)
+
+    def hidden_promise(self, goals: np.ndarray) -> np.ndarray:
+        """Float array (learners, concepts): the sum of `hidden_mastery` over the goals if a concept were learnt next, -inf where
+        that is not worked out. Not for a policy."""
+        return (self.hidden_mastery_after() * goals[:, None]).sum(2)
 
     def hidden_mastery_after(self) -> np.ndarray:
         """Float array (learners, concepts, concepts): `hidden_mastery` if the second index were learnt next. Not for a policy."""
+        self._open()
         learners, after, state = len(self._goals), [], self._state
         for concept in range(self.n_concepts):
             after.append(self._chance(self._taught(state, np.full(learners, concept))))
@@ -399,6 +462,121 @@ class SchoolTerm(Simulator):
         taught = min(self.TAUGHT, self.n_concepts)
         first = np.round((self._state["grade"] - 7) * (self.n_concepts - taught) / 3).astype(int)
         return first + rng.integers(0, taught, len(first))
+
+
+# ---- learners as a tracer knows them --------------------------------------------------------------------------------
+
+
+class TracedLearners(Simulator):
+    """Learners as a tracer of knowledge sees them (as the KES of Liu et al. 2019): fitted on real answers, no equation of ours.
+
+        start          the first answers of a real learner, which are the warm-up
+        an answer      P(correct on c) = what the tracer says after all answers so far; the answer is drawn from it
+        learning       the tracer reads the answer, and what it says of every concept changes
+        mastered       P >= 0.7
+        reachable      every concept that somebody answered
+        goals          3 to 10 of these
+
+    Args:
+        weights: Name -> array, the weights of a `models.knowledge_tracing` of one member with one LSTM layer, without features or
+            questions.
+        concepts: Int array (real learners, warm-up), the concepts of their first answers, from 0.
+        correct: Int array (real learners, warm-up), 0 or 1.
+        prerequisites: Pairs (before, after) of concept numbers, without circles; none where no graph is known.
+        offered: Bool array (concepts,), what can be learnt; all where not given.
+
+    Raises:
+        ValueError: There are no real learners, or the weights are another model's.
+    """
+
+    mastered_at = 0.7
+
+    def __init__(
+        self,
+        weights: Mapping[str, np.ndarray],
+        concepts: np.ndarray,
+        correct: np.ndarray,
+        prerequisites: Sequence[tuple[int, int]] = (),
+        offered: np.ndarray | None = None,
+    ):
+        names = ("concept", "answer", "history.weight_ih_l0", "history.weight_hh_l0", "readout.0", "readout.3", "base_rate")
+        w = {name.removeprefix("members.0."): np.asarray(value, np.float32) for name, value in weights.items()}
+        missing = [n for n in names if n not in w and f"{n}.weight" not in w]
+        if missing or any(n.startswith(("members.", "features.", "history.weight_ih_l1")) for n in w):
+            raise ValueError("simulated learners need a tracer of one member with one LSTM layer and without features")
+        n = len(w["concept.weight"]) - 1
+        self.first_concepts, self.first_correct = np.asarray(concepts), np.asarray(correct)
+        if len(self.first_concepts) < 1 or self.first_concepts.shape != self.first_correct.shape:
+            raise ValueError("simulated learners begin with the answers of real ones: there are none long enough")
+        can = np.ones(n, dtype=bool) if offered is None else np.asarray(offered, bool)
+        fewest, most = min(3, int(can.sum())), min(10, int(can.sum()))
+        super().__init__(n, prerequisites, self.first_concepts.shape[1], fewest, most)
+        self.offered = can
+        width = w["concept.weight"].shape[1]
+        self._answer, self._into, self._onward = w["answer.weight"], w["history.weight_ih_l0"].T, w["history.weight_hh_l0"].T
+        self._bias = w["history.bias_ih_l0"] + w["history.bias_hh_l0"]
+        self._from_state = w["readout.0.weight"][:, :width].T
+        self._asked = w["concept.weight"][1:] @ w["readout.0.weight"][:, width:].T + w["readout.0.bias"]
+        self._out, self._base = w["readout.3.weight"][0], w["readout.3.bias"] + w["base_rate.weight"][1:, 0]
+
+    def reachable(self) -> np.ndarray:
+        return np.tile(self.offered, (len(self._goals), 1))
+
+    def hidden_promise(self, goals: np.ndarray) -> np.ndarray:
+        """As in any simulator, for the goals alone: each is answered correctly or not, as likely as the tracer says."""
+        self._open()
+        now, found = self._chance(self._state), np.full(goals.shape, -np.inf)
+        for concept in np.flatnonzero(goals.any(0)):
+            rows = np.flatnonzero(goals[:, concept])
+            state, asked = {name: values[rows] for name, values in self._state.items()}, np.full(len(rows), concept)
+            right = now[rows, concept][:, None]
+            after = [self._chance(self._read(state, asked, np.full(len(rows), answer))) for answer in (0, 1)]
+            found[rows, concept] = ((after[0] * (1 - right) + after[1] * right) * goals[rows]).sum(1)
+        return found
+
+    def hidden_mastery_after(self) -> np.ndarray:
+        self._open()
+        learners, after, now = len(self._goals), [], self._chance(self._state)
+        for concept in range(self.n_concepts):
+            asked = np.full(learners, concept)
+            wrong, right = (self._chance(self._read(self._state, asked, np.full(learners, a))) for a in (0, 1))
+            after.append(wrong + now[:, [concept]] * (right - wrong))
+        return np.stack(after, axis=1)
+
+    def _draw(self, learners: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        empty = np.zeros((2, learners, self._onward.shape[0]), np.float32)
+        who = rng.integers(0, len(self.first_concepts), learners)
+        return {"output": empty[0], "cell": empty[1], "who": who, "answers": np.zeros(learners, dtype=int)}
+
+    def _warm_up_move(self, rng: np.random.Generator) -> np.ndarray:
+        return self.first_concepts[self._state["who"], self._state["answers"]]
+
+    def _ask_and_teach(self, concepts: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        state, n = self._state, len(concepts)
+        luck = rng.random(n)
+        if state["answers"][0] < self.warm_up:  # what the real learner answered
+            correct, taught = self.first_correct[state["who"], state["answers"]] > 0, np.ones(n, dtype=bool)
+        else:
+            correct, taught = luck < self._chance(state)[np.arange(n), concepts], self._may_go(concepts)
+        read = self._read(state, concepts, correct.astype(int))
+        self._state = {k: np.where(taught.reshape(-1, *[1] * (v.ndim - 1)), read[k], v).astype(v.dtype) for k, v in state.items()}
+        return correct.astype(np.int8), taught
+
+    def _may_go(self, concepts: np.ndarray) -> np.ndarray:
+        return self.offered[concepts]
+
+    def _read(self, state: dict[str, np.ndarray], concepts: np.ndarray, correct: np.ndarray) -> dict[str, np.ndarray]:
+        """The state after one more answer each; an LSTM cell."""
+        answered = self._answer[concepts + 1 + correct * (self.n_concepts + 1)]
+        gates = answered @ self._into + state["output"] @ self._onward + self._bias
+        enter, keep, new, show = np.split(gates, 4, axis=1)
+        cell = _logistic(keep) * state["cell"] + _logistic(enter) * np.tanh(new)
+        return {**state, "cell": cell, "output": _logistic(show) * np.tanh(cell), "answers": state["answers"] + 1}
+
+    def _chance(self, state: dict[str, np.ndarray]) -> np.ndarray:
+        hidden = (state["output"] @ self._from_state)[:, None] + self._asked
+        hidden = 0.5 * hidden * (1 + erf(hidden / np.sqrt(2, dtype=np.float32)))  # GELU
+        return _logistic((hidden @ self._out + self._base).astype(float))
 
 
 def _logistic(x: np.ndarray) -> np.ndarray:
