@@ -2,6 +2,7 @@
 
     python recipes/predict.py --model runs/essay_scoring --input_file new_essays.csv --output_file scores.csv
     python recipes/predict.py --model runs/knowledge_tracing --input_file answers.csv --output_file mastery.csv
+    python recipes/predict.py --model runs/learning_path --input_file answers.csv --goal "linear functions" --output_file path.csv
     python recipes/predict.py --model runs/outcome_prediction --input_file this_year.csv --output_file outcomes.csv
     python recipes/predict.py --model runs/qa_tutoring --input_file open_dialogues.jsonl --output_file replies.csv
     python recipes/predict.py --model runs/question_answering --input_file questions.csv --output_file answers.csv

@@ -160,6 +160,18 @@ def finished_predictor(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def finished_path(tmp_path_factory, tiny_model) -> Path:
+    """A whole run of learning paths on the sample school: both models."""
+    out = tmp_path_factory.mktemp("finished") / "path"
+    load_recipe("learning_path").main(
+        ["--model_name_or_path", tiny_model, "--output_dir", str(out), "--num_train_epochs", "2", "--pair_epochs", "2",
+         "--train_learners", "400", "--judged_learners", "20", "--judge_seeds", "3", "--hidden_size", "16", "--steps", "8",
+         "--disable_tqdm", "true"]
+    )  # fmt: skip
+    return out
+
+
+@pytest.fixture(scope="session")
 def finished_recommender(tmp_path_factory, tiny_model) -> Path:
     """A whole run of resource recommendation for the topics of the sample school."""
     out = tmp_path_factory.mktemp("finished") / "recommender"

@@ -21,6 +21,7 @@ from trainers.parser import RecipeParser
 
 FINISHED = {
     "essay_scoring": "finished_run", "knowledge_tracing": "finished_tracer", "outcome_prediction": "finished_predictor",
+    "learning_path": "finished_path",
     "resource_recommendation": "finished_recommender",
     "qa_tutoring": "finished_tutor",
     "question_answering": "finished_reader",

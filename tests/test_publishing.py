@@ -143,6 +143,22 @@ def test_a_stranger_gets_the_predictions_of_the_one_who_trained(mode, kind, hub,
     assert (stranger.home / "hub.csv").read_text() == (stranger.home / "local.csv").read_text()
 
 
+def test_an_advisor_of_two_models_is_published_whole(hub, machine, finished_path):
+    printed = machine().publish(finished_path, "teacher/paths", "--verify_push")
+    pushed = set(hub.repository("teacher/paths").files()[1])
+    assert "verified:" in printed and {"model.safetensors", "prerequisite_model/model.safetensors"} <= pushed
+    assert not [p for p in pushed if p.endswith((".csv", ".yaml", ".bin"))]
+    stranger = machine(token=None)
+    shutil.copytree(finished_path, stranger.home / "local")
+    (stranger.home / "new.csv").write_text("learner,concepts,correct\nann,ratio,1\nann,decimals,0\nbob,whole numbers,0\n")
+    (stranger.home / "pairs.csv").write_text("before,after\nratio,proportion\nproportion,ratio\n")
+    for file, *words in (("new.csv", "--goal", "proportion"), ("pairs.csv",)):
+        for model, out in (("teacher/paths", "hub.csv"), ("local", "local.csv")):
+            words_of = ["--model", model, "--input_file", file, "--output_file", out, *words]
+            stranger.run(ROOT / "recipes/predict.py", *words_of)
+        assert (stranger.home / "hub.csv").read_text() == (stranger.home / "local.csv").read_text()
+
+
 @pytest.mark.parametrize(
     "mode, kind", [("xet", []), ("lfs", ["--use_peft", "--merge_adapter", "false"])], ids=["whole", "adapter alone"]
 )

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import importlib.util
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ class Checkpoint:
         path: What `from_pretrained` takes.
         revision: Revision on the Hub.
         licence: Where known.
+        subfolder: Of a repository on the Hub, where it holds several models.
         gguf_file: The file in `path` with the weights, where they are in llama.cpp's format.
         quantization: How the weights were quantised before they were unpacked to float32: such a base is not the Hub's.
     """
@@ -83,6 +84,7 @@ class Checkpoint:
     path: str
     revision: str = "main"
     licence: str | None = None
+    subfolder: str = ""
     gguf_file: str | None = None
     quantization: str | None = None
 
@@ -90,12 +92,20 @@ class Checkpoint:
         """What the card calls it: the Hub id, or the folder's name without the path of this machine."""
         return Path(self.name).absolute().name if Path(self.name).is_dir() else self.name
 
+    def part(self, folder: str) -> Checkpoint:
+        """The model in a folder of this one."""
+        if Path(self.path).is_dir():
+            return replace(self, name=f"{self.name}/{folder}", path=str(Path(self.path) / folder))
+        return replace(self, subfolder=folder)
+
     def file(self, name: str) -> Path | None:
         """The local path of one of its files, downloaded if need be; None where it has no such file."""
         if Path(self.path).is_dir():
             return path if (path := Path(self.path) / name).is_file() else None
         try:
-            found = cached_file(self.path, name, revision=self.revision, _raise_exceptions_for_missing_entries=False)
+            found = cached_file(
+                self.path, name, revision=self.revision, subfolder=self.subfolder, _raise_exceptions_for_missing_entries=False
+            )
         except OSError:
             return None
         return Path(found) if found else None
@@ -143,7 +153,11 @@ def load_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool = False) -> P
     with explained(checkpoint):
         more = {"gguf_file": checkpoint.gguf_file} if checkpoint.gguf_file else {}
         tokenizer = AutoTokenizer.from_pretrained(
-            checkpoint.path, revision=checkpoint.revision, trust_remote_code=trust_remote_code, **more
+            checkpoint.path,
+            revision=checkpoint.revision,
+            trust_remote_code=trust_remote_code,
+            subfolder=checkpoint.subfolder,
+            **more,
         )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -167,6 +181,17 @@ def load_classifier(
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return model
+
+
+def load_own(kind: type[PreTrainedModel], checkpoint: Checkpoint) -> PreTrainedModel:
+    """A trained model of one of our own architectures as it was saved, in float32, in evaluation mode.
+
+    Raises:
+        ConfigurationError: It cannot be found or loaded.
+    """
+    with explained(checkpoint):
+        model = kind.from_pretrained(checkpoint.path, revision=checkpoint.revision, subfolder=checkpoint.subfolder)
+    return model.float().eval()
 
 
 def load_encoder(checkpoint: Checkpoint, args: ModelArguments) -> PreTrainedModel:

@@ -33,6 +33,7 @@ PUBLISHED = (
     *WEIGHTS, "README.md", FILE_NAME, "metrics.json", "config.json", "generation_config.json", "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
     "*.model", "chat_template.jinja", "knowledge_tracing.py", "record_transformer.py", "sequential_recommender.py",
+    "path_transformer.py", "prerequisite_encoder.py",
     "openings.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json",
     "reranker/*.json", "reranker/model.safetensors", "figures/*.png",
 )  # fmt: skip
@@ -40,6 +41,8 @@ PUBLISHED = (
 options.yaml (paths of this machine), no checkpoint, no pickle."""
 LOCAL = ("catalogue.safetensors",)
 """What a name above would let through: embeddings of a school's own texts."""
+PARTS = ("prerequisite_model",)
+"""Folders of a model's folder that hold a model of their own."""
 OWN_CACHES_AND_TOKENS = (
     "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_XET_CACHE", "HF_ASSETS_CACHE", "TRANSFORMERS_CACHE", "HF_TOKEN",
     "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH",
@@ -62,8 +65,11 @@ def published_files(folder: Path) -> list[str]:
         ConfigurationError: The folder holds no finished model.
     """
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    files = [f for f in files if "checkpoint-" not in f and any(fnmatch(f, pattern) for pattern in PUBLISHED)]
-    files = [f for f in files if f not in LOCAL and (f.count("/") == 0 or f.startswith(("figures/", "1_Pooling/", "reranker/")))]
+    inside = {f: f.partition("/")[2] if f.partition("/")[0] in PARTS else f for f in files}
+    files = [f for f in files if "checkpoint-" not in f and any(fnmatch(inside[f], pattern) for pattern in PUBLISHED)]
+    files = [
+        f for f in files if f not in LOCAL and ("/" not in inside[f] or f.startswith(("figures/", "1_Pooling/", "reranker/")))
+    ]
     for name in (FILE_NAME, "README.md"):
         if name not in files:
             raise ConfigurationError(f"{folder} holds no finished model: there is no {name} in it.")

@@ -37,6 +37,7 @@ SHORT = {
     "brier_score": "Brier",
     "log_loss": "log loss",
     "expected_calibration_error": "ECE",
+    "ep": "Ep",
     "ndcg_at_10": "nDCG@10",
     "recall_at_20": "Recall@20",
     "recall_at_100": "Recall@100",
@@ -139,8 +140,8 @@ def markdown_or_nothing(table: list[list[str]] | Any) -> str:
 
 
 def verdict(results: dict[str, Any], metric: str) -> str:
-    """Whether it was worth training: it beside the best baseline that is no human, in a sentence."""
-    machines = {n: r[metric] for n, r in results["baselines"].items() if not n.startswith("human")}
+    """Whether it was worth training: it beside the best baseline that is no human and sees no more than it, in a sentence."""
+    machines = {n: r[metric] for n, r in results["baselines"].items() if not n.startswith(("human", "privileged"))}
     best = (min if metric in ERRORS else max)(machines, key=machines.get)
     sign, name = -1 if metric in ERRORS else 1, SHORT.get(metric, metric)
     gap = sign * (results["test"][metric] - machines[best])

@@ -44,8 +44,9 @@ def main(argv: list[str] | None = None) -> dict:
     if "prompts" not in folds[0]["test"]:
         means = {name: mean_metrics(folds, name, args.seeds) for name in folds[0]["systems"]}
         print(f"{len(folds)} {'seeds' if args.seeds else 'folds'}\n\n{report.as_markdown(metrics_table(means, folds[0]))}\n")
-        if len(alerts := alert_table(folds)) > 1 and not args.seeds:
-            print(report.as_markdown(alerts))
+        for table in (alert_table(folds), pair_table(folds)):
+            if len(table) > 1 and not args.seeds:
+                print(report.as_markdown(table))
         if args.output_file:
             report.write_json(args.output_file, means)
         return means
@@ -90,7 +91,7 @@ def mean_metrics(folds: list[dict], name: str, seeds: bool) -> dict:
 
 def leading_metric(metrics: dict) -> str:
     """The metric whose intervals a run has."""
-    found = (m for m in ("roc_auc", "ndcg_at_10", "root_mean_squared_error") if m in metrics["test"])
+    found = (m for m in ("roc_auc", "ndcg_at_10", "ep", "root_mean_squared_error") if m in metrics["test"])
     return metrics.get("metric") or next(found)
 
 
@@ -118,6 +119,18 @@ def alert_table(folds: list[dict]) -> list[list[str]]:
                 span = "{:+.3f} to {:+.3f}".format(*interval(gap, [row[f"false_{kind}_gap_interval"] for row in rows]))
                 cells += [_mean([row[f"false_{kind}_rate"] for row in rows]), f"{gap:+.3f} ({span})"]
             table.append(cells)
+    return table
+
+
+def pair_table(folds: list[dict]) -> list[list[str]]:
+    """Pairs of concepts by what training tells of them, one line a system: AUC and direction, means over the folds with such."""
+    slices = [fold.get("slices", {}) for fold in folds]
+    parts = {part: [s[part] for s in slices if part in s] for part in dict.fromkeys(p for s in slices for p in s)}
+    parts = {part: rows for part, rows in parts.items() if "pairs" in rows[0]}
+    table = [["AUC / direction", *(f"{part} ({sum(row['pairs'] for row in rows)})" for part, rows in parts.items())]]
+    for name in folds[0]["systems"] if parts else ():
+        means = [[np.mean([row[name][m] for row in rows]) for m in ("roc_auc", "direction")] for rows in parts.values()]
+        table.append([name, *(f"{auc:.3f} / {direction:.3f}" for auc, direction in means)])
     return table
 
 
