@@ -43,13 +43,13 @@ from trainers.best_lr import fit_best_lr
 from trainers.checkpoints import find_checkpoint, load_tokenizer
 from trainers.cohorts import make_cohorts, which_simulator
 from trainers.learning_path import PathTrainer, check_options, new_path_transformer, print_check, publish
-from trainers.model_selection import search_hyperparameters
+from trainers.model_selection import changed, search_hyperparameters
 from trainers.parser import RecipeParser, run
 from trainers.path_settings import PathSettings, make_logs, stacked
 from trainers.prerequisites import PrerequisiteTrainer, new_prerequisite_encoder, part_arguments
 
 DEFAULTS = dict(
-    output_dir="runs/learning_path", num_train_epochs=8, learning_rate=2e-3, weight_decay=1e-2, precision="fp32",
+    output_dir="runs/learning_path", num_train_epochs=8, learning_rate=2e-3, weight_decay=1e-2,
     per_device_train_batch_size=64, per_device_eval_batch_size=256, logging_steps=50, metric_for_best_model="loss",
 )  # fmt: skip
 SEARCH_SPACE = {
@@ -149,6 +149,9 @@ def main(argv: list[str] | None = None) -> dict:
         publish(pair_trainer)
         pair_trainer.end()
         return metrics
+
+    if "precision" not in parser.given:
+        training_args = changed(training_args, precision="fp32")  # what follows is small: bf16 would slow it down
 
     # 5. Simulated learners: some to learn from, others to choose the masks on, others to be judged
     cohorts = make_cohorts(
