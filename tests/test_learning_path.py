@@ -597,7 +597,8 @@ TABLES = {
 }
 SMALL = [
     "--train_learners", "200", "--judged_learners", "20", "--judge_seeds", "2", "--hidden_size", "16", "--steps", "4",
-    "--num_train_epochs", "2", "--pair_epochs", "2", "--warm_up", "6", "--disable_tqdm", "true", "--precision", "fp32",
+    "--num_train_epochs", "2", "--pair_epochs", "2", "--tracer_epochs", "2", "--warm_up", "6", "--disable_tqdm", "true",
+    "--precision", "fp32",
 ]  # fmt: skip
 
 
@@ -811,11 +812,19 @@ def small_run(folder: Path, name: str, model: str, *more: str) -> list[str]:
     return [*write(folder), *words, *SMALL, *more]
 
 
+SAVED = ["--save_strategy", "steps", "--save_steps", "1", "--eval_strategy", "steps", "--eval_steps", "1", "--dropout", "0.1"]
+
+
+@pytest.fixture(scope="module")
+def whole_run(recipe, tiny_model, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    recipe.main(small_run(folder, "run", tiny_model, *SAVED))
+    return folder / "run"
+
+
 @pytest.mark.parametrize("of, at", [("PrerequisiteTrainer", "1"), ("PathTrainer", "3")])
-def test_a_killed_run_resumes_to_the_same_weights(of, at, recipe, tiny_model, tmp_path):
-    more = ["--save_strategy", "steps", "--save_steps", "1", "--eval_strategy", "steps", "--eval_steps", "1", "--dropout", "0.1"]
-    recipe.main(small_run(tmp_path, "whole", tiny_model, *more))
-    argv = small_run(tmp_path, "killed", tiny_model, *more)
+def test_a_killed_run_resumes_to_the_same_weights(of, at, whole_run, recipe, tiny_model, tmp_path):
+    argv = small_run(tmp_path, "killed", tiny_model, *SAVED)
     env = os.environ | {"PYTHONPATH": f"{ROOT / 'tests'}:{ROOT}"}
     killed = subprocess.run([sys.executable, "-c", KILLED, of, at, *argv], env=env, timeout=600)
     assert killed.returncode == -9 and not (tmp_path / "killed" / "metrics.json").exists()
@@ -823,7 +832,7 @@ def test_a_killed_run_resumes_to_the_same_weights(of, at, recipe, tiny_model, tm
         recipe.main(argv)
     recipe.main([*argv, "--resume_from_checkpoint", "true"])
     for part in ("model.safetensors", "prerequisite_model/model.safetensors"):
-        whole, resumed = (load_file(tmp_path / run / part) for run in ("whole", "killed"))
+        whole, resumed = (load_file(run / part) for run in (whole_run, tmp_path / "killed"))
         assert all(torch.equal(whole[name], resumed[name]) for name in whole), part
 
 
