@@ -22,6 +22,7 @@ from .concept_tables import ConceptColumns, read_concepts, read_prerequisites
 from .errors import DataError
 from .essays import find_data_dir
 from .files import closest, decode, read_bytes, read_table
+from .provenance import Provenance
 from .schema import CONCEPTS, PREREQUISITES
 from .school_generator import CONCEPTS as SCHOOL_CONCEPTS
 from .school_generator import PREREQUISITES as SCHOOL_PREREQUISITES
@@ -35,7 +36,7 @@ BUILT_IN = ("sample_school", "lecturebank", "lecturebank_208")
 
 
 @dataclass
-class ConceptDataset:
+class ConceptDataset(Provenance):
     """Concepts ready for a recipe.
 
     Attributes:
@@ -45,12 +46,6 @@ class ConceptDataset:
         name: What the data set is called in the card.
         circles: One shortest circle of concept ids for each prerequisite that was removed from the graph.
         removed: The prerequisites (before, after) that were removed from the graph; they stay among the pairs.
-        split_protocol: How the splits were made, in words for the card.
-        licence: The licence as the source states it.
-        rows_read: Rows of the files, before anything was left out.
-        rejected: (file, row, reason) of each row that cannot be used.
-        left_out: Reason -> number of good rows that the protocol leaves out.
-        warnings: What a reader of the results must know of the data.
     """
 
     concepts: Dataset
@@ -59,12 +54,6 @@ class ConceptDataset:
     name: str
     circles: list[list[str]] = field(default_factory=list)
     removed: list[tuple[str, str]] = field(default_factory=list)
-    split_protocol: str = ""
-    licence: str = "not stated"
-    rows_read: int = 0
-    rejected: list[tuple[str, int, str]] = field(default_factory=list)
-    left_out: dict[str, int] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
         """Counts, for `--check_data` and the log."""
@@ -86,14 +75,9 @@ class ConceptDataset:
 
     def facts(self) -> dict:
         """What the report says of the data."""
-        return {
-            "dataset_name": self.name, "dataset_license": self.licence, "split_protocol": self.split_protocol.strip(),
-            "rows": {
-                **{s: len(d) for s, d in self.splits.items()}, "concepts": len(self.concepts), "read": self.rows_read,
-                "prerequisites": len(self.graph.edges), "removed": len(self.removed), "rejected": len(self.rejected),
-            },
-            "rejected_rows": self.rejected, "left_out": self.left_out, "warnings": self.warnings, "circles": self.circles,
-        }  # fmt: skip
+        rows = {s: len(d) for s, d in self.splits.items()} | {"concepts": len(self.concepts)}
+        rows |= {"prerequisites": len(self.graph.edges), "removed": len(self.removed)}
+        return self.source_facts(rows) | {"circles": self.circles}
 
 
 def load_concepts(
@@ -213,8 +197,9 @@ def _assemble(source: _Source, split: str, folds: tuple[int, int, int], negative
     splits, protocol = (DatasetDict(), "No split.") if split == "none" else _split(source, pairs, split, folds, negatives)
     return ConceptDataset(
         Dataset.from_dict({"concept_id": ids, "text": list(source.texts.values())}, features=CONCEPTS), ConceptGraph(ids, edges),
-        splits, source.name, [[ids[c] for c in circle] for circle in circles], [(ids[a], ids[b]) for a, b in removed], protocol,
-        source.licence, source.rows_read, source.rejected, source.left_out, warnings,
+        splits, source.name, [[ids[c] for c in circle] for circle in circles], [(ids[a], ids[b]) for a, b in removed],
+        split_protocol=protocol, licence=source.licence, rows_read=source.rows_read, rejected=source.rejected,
+        left_out=source.left_out, warnings=warnings,
     )  # fmt: skip
 
 

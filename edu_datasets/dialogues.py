@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from .dialogue_rows import DialogueColumns, Part, check_dialogues, to_dialogues
 from .errors import DataError
 from .essays import SAMPLE_SCHOOL, find_data_dir, read_hub
 from .files import own_files, read_table, unknown_data_set
+from .provenance import Provenance
 from .schema import DIALOGUES
 from .splits import (
     check_limits,
@@ -36,30 +37,18 @@ SPLITS = ("train", "validation", "test")
 
 
 @dataclass
-class DialogueDataset:
+class DialogueDataset(Provenance):
     """Dialogues ready for a recipe.
 
     Attributes:
         splits: train, validation and test with the columns of `schema.DIALOGUES`.
         name: What the data set is called in the card.
         split_by: What the split does not cut: 'problem', 'dialogue', 'learner', in CIMA 'noun', 'preposition' or 'colour'.
-        split_protocol: How the splits were made, in words for the card.
-        licence: The licence as the source states it.
-        rows_read: Dialogues in the files, before anything was left out.
-        rejected: (file, row, reason) of each dialogue that cannot be used.
-        left_out: Reason -> number of good dialogues that the protocol leaves out.
-        warnings: What a reader of the results must know of the data.
     """
 
     splits: DatasetDict
     name: str
     split_by: str = "problem"
-    split_protocol: str = ""
-    licence: str = "not stated"
-    rows_read: int = 0
-    rejected: list[tuple[str, int, str]] = field(default_factory=list)
-    left_out: dict[str, int] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
 
     def move_counts(self, split: str) -> dict[str, int]:
         """How often tutors make each move in `split`, alternatives included; '' is a turn without a named move."""
@@ -95,11 +84,8 @@ class DialogueDataset:
 
     def facts(self) -> dict:
         """What the report says of the data; no text and no id."""
-        return {
-            "dataset_name": self.name, "dataset_license": self.licence, "split_protocol": self.split_protocol.strip(),
-            "rows": {**{s: len(d) for s, d in self.splits.items()}, "read": self.rows_read, "rejected": len(self.rejected)},
-            "rejected_rows": self.rejected, "left_out": self.left_out, "warnings": self.warnings, "split_by": self.split_by,
-            "moves": {split: self.move_counts(split) for split in self.splits},
+        return self.source_facts({s: len(d) for s, d in self.splits.items()}) | {
+            "split_by": self.split_by, "moves": {split: self.move_counts(split) for split in self.splits},
         }  # fmt: skip
 
 
@@ -240,7 +226,7 @@ def _assemble(parts: dict[str, Part], name: str, split_by: str, seed: int, overl
             given = cut_missing(given, _groups(train), train["source"][:], seed)
         protocol += f"{' and '.join(missing).capitalize()} cut from the training file, by {split_by}, seed {seed}."
     return DialogueDataset(
-        DatasetDict({s: given[s] for s in SPLITS}), name, split_by, protocol,
+        DatasetDict({s: given[s] for s in SPLITS}), name, split_by, split_protocol=protocol,
         rows_read=sum(p.rows_read for p in parts.values()), rejected=[r for p in parts.values() for r in p.rejected],
         left_out=left_out, warnings=warnings,
     )  # fmt: skip
@@ -316,10 +302,11 @@ def _combine(sets: Sequence[DialogueDataset]) -> DialogueDataset:
     return DialogueDataset(
         DatasetDict({s: Dataset.from_list(r, features=DIALOGUES) for s, r in rows.items()}),
         " + ".join(d.name for d in sets), " + ".join(dict.fromkeys(d.split_by for d in sets)),
-        " ".join(f"{d.name}: {d.split_protocol}" for d in sets), "; ".join(f"{d.name}: {d.licence}" for d in sets),
-        sum(d.rows_read for d in sets), [r for d in sets for r in d.rejected],
-        {f"{d.name}: {reason}": n for d in sets for reason, n in d.left_out.items()},
-        [f"{d.name}: {warning}" for d in sets for warning in d.warnings],
+        split_protocol=" ".join(f"{d.name}: {d.split_protocol}" for d in sets),
+        licence="; ".join(f"{d.name}: {d.licence}" for d in sets), rows_read=sum(d.rows_read for d in sets),
+        rejected=[r for d in sets for r in d.rejected],
+        left_out={f"{d.name}: {reason}": n for d in sets for reason, n in d.left_out.items()},
+        warnings=[f"{d.name}: {warning}" for d in sets for warning in d.warnings],
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from .errors import DataError
 from .files import Table, as_text, check_text, decode, own_files, read_bytes, read_table, unknown_data_set
+from .provenance import Provenance
 from .schema import ESSAYS
 from .splits import (
     check_limits,
@@ -58,7 +59,7 @@ class EssayColumns:
 
 
 @dataclass
-class EssayDataset:
+class EssayDataset(Provenance):
     """Essays ready for a recipe.
 
     Attributes:
@@ -69,10 +70,6 @@ class EssayDataset:
         score_step: The distance of neighbouring scores, in rubric units.
         prompts: prompt_id -> the task as the learners read it, '' where unknown.
         subgroup_columns: The names of the entries of `subgroups`.
-        split_protocol: How the splits were made, in words for the card.
-        licence: The licence as the source states it.
-        rows_read: Rows of the files, before anything was left out.
-        rejected: (file, row, reason) of each row that was left out.
     """
 
     splits: DatasetDict
@@ -82,10 +79,6 @@ class EssayDataset:
     score_step: float = 1.0
     prompts: dict[str, str] = field(default_factory=dict)
     subgroup_columns: list[str] = field(default_factory=list)
-    split_protocol: str = ""
-    licence: str = "not stated"
-    rows_read: int = 0
-    rejected: list[tuple[str, int, str]] = field(default_factory=list)
 
     def fold_splits(self, k: int, seed: int) -> dict[str, DatasetDict]:
         """Cut train and validation together into `k` folds for cross-validation; the test split is not in them.
@@ -171,14 +164,7 @@ class EssayDataset:
 
     def facts(self) -> dict:
         """What the report says of the data; no text and no id."""
-        rows = {split: len(dataset) for split, dataset in self.splits.items()}
-        return {
-            "dataset_name": self.name,
-            "dataset_license": self.licence,
-            "split_protocol": self.split_protocol.strip(),
-            "rows": {**rows, "read": self.rows_read, "rejected": len(self.rejected)},
-            "rejected_rows": self.rejected,
-        }
+        return self.source_facts({s: len(d) for s, d in self.splits.items()})
 
     def summary(self) -> str:
         """A table of rows, prompts, scores and lengths, for `--check_data` and the log."""

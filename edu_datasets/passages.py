@@ -20,6 +20,7 @@ from .errors import DataError
 from .essays import SAMPLE_SCHOOL, find_data_dir, read_hub
 from .files import Table, decode, own_files, read_bytes, read_table, unknown_data_set
 from .passage_rows import Part, PassageColumns, read_file, read_rows
+from .provenance import Provenance
 from .schema import PASSAGES
 from .spans import best_span, exact_match, rouge_l, token_f1
 from .splits import (
@@ -41,30 +42,18 @@ ELSEWHERE_F1 = 0.5  # a text in which a span comes nearer to the answer than thi
 
 
 @dataclass
-class PassageDataset:
+class PassageDataset(Provenance):
     """Questions ready for a recipe.
 
     Attributes:
         splits: train, validation and test with the columns of `schema.PASSAGES`; a set for evaluation has test alone.
         name: What the data set is called in the card.
         attribute_names: The names of the entries of `attributes`.
-        split_protocol: How the splits were made, in words for the card.
-        licence: The licence as the source states it.
-        rows_read: Questions in the files, before anything was left out.
-        rejected: (file, row, reason) of each question that cannot be used.
-        left_out: Reason -> number of good questions that the protocol leaves out.
-        warnings: What a reader of the results must know of the data.
     """
 
     splits: DatasetDict
     name: str
     attribute_names: list[str] = field(default_factory=list)
-    split_protocol: str = ""
-    licence: str = "not stated"
-    rows_read: int = 0
-    rejected: list[tuple[str, int, str]] = field(default_factory=list)
-    left_out: dict[str, int] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
 
     def ceiling(self, split: str = "test") -> dict[str, float]:
         """How well the spans in `split` say what the answers say: the most that an extractive model can reach.
@@ -126,10 +115,7 @@ class PassageDataset:
 
     def facts(self) -> dict:
         """What the report says of the data; no text."""
-        return {
-            "dataset_name": self.name, "dataset_license": self.licence, "split_protocol": self.split_protocol.strip(),
-            "rows": {**{s: len(d) for s, d in self.splits.items()}, "read": self.rows_read, "rejected": len(self.rejected)},
-            "rejected_rows": self.rejected, "left_out": self.left_out, "warnings": self.warnings,
+        return self.source_facts({s: len(d) for s, d in self.splits.items()}) | {
             "attributes": self.attribute_names, "answers": {split: self.answer_counts(split) for split in self.splits},
         }  # fmt: skip
 
@@ -375,8 +361,9 @@ def _fairytaleqa(folder: Path) -> tuple[PassageDataset, dict[str, Part]]:
         for split, name in (("train", "train"), ("validation", "val"), ("test", "test"))
     }
     return PassageDataset(
-        DatasetDict(), "fairytaleqa", attributes, "The distributed split, by story.", "apache-2.0 as the repository states it"
-    ), parts
+        DatasetDict(), "fairytaleqa", attributes, split_protocol="The distributed split, by story.",
+        licence="apache-2.0 as the repository states it",
+    ), parts  # fmt: skip
 
 
 def _squad(folder: Path, name: str) -> tuple[PassageDataset, dict[str, Part]]:
@@ -411,8 +398,9 @@ def _mctest(folder: Path, name: str) -> tuple[PassageDataset, dict[str, Part]]:
             [r for p in read for r in p.rejected], sum(p.rows_read for p in read), sum(p.dropped for p in read),
         )  # fmt: skip
     return PassageDataset(
-        DatasetDict(), name, ["sentences"], "The distributed split, by story; its publishers ask to use test once.",
-        "Microsoft Research licence: research use, to be passed on with the data",
+        DatasetDict(), name, ["sentences"],
+        split_protocol="The distributed split, by story; its publishers ask to use test once.",
+        licence="Microsoft Research licence: research use, to be passed on with the data",
     ), parts  # fmt: skip
 
 
@@ -463,7 +451,7 @@ def _sciq(folder: Path) -> tuple[PassageDataset, dict[str, Part]]:
     columns = PassageColumns(
         "support", "question", ("correct_answer",), distractors=("distractor1", "distractor2", "distractor3")
     )
-    data = PassageDataset(DatasetDict(), "sciq", [], "The distributed split.", "cc-by-nc-3.0")
+    data = PassageDataset(DatasetDict(), "sciq", split_protocol="The distributed split.", licence="cc-by-nc-3.0")
     parts, without = {}, 0
     for split, name in (("train", "train"), ("validation", "valid"), ("test", "test")):
         table = read_table(_first(folder, [f"{name}.json"], "allenai.org/data/sciq"))

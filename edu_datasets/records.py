@@ -19,6 +19,7 @@ from .errors import DataError
 from .essays import find_data_dir, read_hub
 from .files import Table, as_text, closest, own_files, read_table, unknown_data_set
 from .oulad import read_oulad
+from .provenance import Provenance
 from .record_rows import Cutoff, Part, RecordColumns, find_cutoff, find_kinds, find_target, read_rows, refuse_twins, to_number
 from .school_generator import TERM_DAYS, school_records
 from .splits import check_limits, connected_groups, find_leaks, k_folds, shorten
@@ -73,7 +74,7 @@ SCHOOL_GROUPS = {
 
 
 @dataclass
-class RecordDataset:
+class RecordDataset(Provenance):
     """Records ready for a recipe.
 
     Attributes:
@@ -88,12 +89,6 @@ class RecordDataset:
         feature_groups: Feature -> the group it is explained with.
         subgroup_columns: The names of the entries of `subgroups`.
         cutoff: The day or stage of the prediction in words, '' where there is none.
-        split_protocol: How the splits were made, in words for the card.
-        licence: The licence as the source states it.
-        rows_read: Rows of the files, before anything was left out.
-        rejected: (file, row, reason) of each row that cannot be used.
-        left_out: Reason -> number of good rows that the protocol leaves out.
-        warnings: What a reader of the results must know of the data.
     """
 
     splits: DatasetDict
@@ -107,12 +102,6 @@ class RecordDataset:
     feature_groups: dict[str, str]
     subgroup_columns: list[str]
     cutoff: str = ""
-    split_protocol: str = ""
-    licence: str = "not stated"
-    rows_read: int = 0
-    rejected: list[tuple[str, int, str]] = field(default_factory=list)
-    left_out: dict[str, int] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
 
     def fold_splits(self, k: int, seed: int) -> dict[str, DatasetDict]:
         """Cut train and validation together into `k` folds for cross-validation; the test split is not in them.
@@ -145,11 +134,9 @@ class RecordDataset:
 
     def facts(self) -> dict:
         """What the report says of the data; no id and no record."""
-        return {
-            "dataset_name": self.name, "dataset_license": self.licence, "split_protocol": self.split_protocol.strip(),
-            "rows": {**{s: len(d) for s, d in self.splits.items()}, "read": self.rows_read, "rejected": len(self.rejected)},
-            "rejected_rows": self.rejected, "left_out": self.left_out, "warnings": self.warnings, "target": self.target,
-            "task": self.task, "classes": self.classes, "positive_class": self.positive_class, "cutoff": self.cutoff,
+        return self.source_facts({s: len(d) for s, d in self.splits.items()}) | {
+            "target": self.target, "task": self.task, "classes": self.classes, "positive_class": self.positive_class,
+            "cutoff": self.cutoff,
         }  # fmt: skip
 
 

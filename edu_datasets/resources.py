@@ -27,6 +27,7 @@ from .errors import DataError
 from .essays import find_data_dir
 from .files import Table, as_seconds, as_text, closest, decode, read_bytes, read_table, require_file
 from .near_duplicates import LEAST_WORDS, near_duplicate_groups
+from .provenance import Provenance
 from .resource_tables import (
     ResourceColumns,
     kind_of_time,
@@ -49,7 +50,7 @@ FLAGS = {"repeated": 6, "cold_learner": 8, "cold_resource": 8}  # and the width 
 
 
 @dataclass
-class ResourceDataset:
+class ResourceDataset(Provenance):
     """Resources ready for a recipe.
 
     Attributes:
@@ -60,12 +61,6 @@ class ResourceDataset:
         all_topics: The topics before the split, with all relevant resources.
         trainable: Bool array (resources,): what training on topics may use, as positive and as negative.
         train_only: Topics that the source does not test on.
-        split_protocol: How the splits were made, in words for the card.
-        licence: The licence as the source states it.
-        rows_read: Rows of the files, before anything was left out.
-        rejected: (file, row, reason) of each row that cannot be used.
-        left_out: Reason -> number of good rows that the protocol leaves out.
-        warnings: What a reader of the results must know of the data.
     """
 
     resources: Dataset
@@ -75,12 +70,6 @@ class ResourceDataset:
     all_topics: Dataset
     trainable: np.ndarray
     train_only: frozenset[str] = frozenset()
-    split_protocol: str = ""
-    licence: str = "not stated"
-    rows_read: int = 0
-    rejected: list[tuple[str, int, str]] = field(default_factory=list)
-    left_out: dict[str, int] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
 
     @functools.cached_property
     def row_of(self) -> dict[str, int]:
@@ -177,15 +166,10 @@ class ResourceDataset:
 
     def facts(self) -> dict:
         """What the report says of the data; no id and no text."""
-        return {
-            "dataset_name": self.name, "dataset_license": self.licence, "split_protocol": self.split_protocol.strip(),
-            "rows": {
-                "resources": len(self.resources), "topics": {s: len(d) for s, d in self.topics.items()},
-                "interactions": {s: len(d) for s, d in self.interactions.items()}, "read": self.rows_read,
-                "rejected": len(self.rejected), "near_duplicates": self._duplicates(),
-            },
-            "rejected_rows": self.rejected, "left_out": self.left_out, "warnings": self.warnings,
-        }  # fmt: skip
+        topics, opened = ({s: len(d) for s, d in splits.items()} for splits in (self.topics, self.interactions))
+        return self.source_facts(
+            {"resources": len(self.resources), "topics": topics, "interactions": opened, "near_duplicates": self._duplicates()}
+        )
 
     def _duplicates(self) -> int:
         return len(self.resources) - len(set(self.resources["group_id"]))
@@ -344,8 +328,9 @@ def _assemble(source: _Source, folds: tuple[int, int, int], cuts: tuple) -> Reso
     elif any(cut is not None for cut in cuts):
         raise DataError(f"{source.name} has no interactions to cut by time.", fix="Leave --validation_from and --test_from out.")
     return ResourceDataset(
-        resources, topics, interactions, source.name, all_topics, trainable, frozenset(source.train_only), protocol,
-        source.licence, source.rows_read, source.rejected, left_out, source.warnings,
+        resources, topics, interactions, source.name, all_topics, trainable, frozenset(source.train_only),
+        split_protocol=protocol, licence=source.licence, rows_read=source.rows_read, rejected=source.rejected, left_out=left_out,
+        warnings=source.warnings,
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from .errors import DataError
 from .essays import find_data_dir
 from .files import Table, as_seconds, as_text, closest, own_files, read_table, unknown_data_set
+from .provenance import Provenance
 from .schema import RESPONSES
 from .school_generator import school_answers
 from .splits import check_limits, connected_groups, cross_validation_splits, cut_missing, k_folds, shorten
@@ -48,7 +49,7 @@ class ResponseColumns:
 
 
 @dataclass
-class ResponseDataset:
+class ResponseDataset(Provenance):
     """Answers ready for a recipe.
 
     Attributes:
@@ -56,22 +57,12 @@ class ResponseDataset:
         name: What the data set is called in the card.
         concepts: The names of the concepts; number 1 is the first.
         questions: The names of the questions, [] where answers name concepts only.
-        split_protocol: How the splits were made, in words for the card.
-        licence: The licence as the source states it.
-        rows_read: Answers (or rows) in the files, before anything was left out.
-        rejected: (file, row, reason) of each row that was left out.
-        warnings: What a reader of the results must know of the data.
     """
 
     splits: DatasetDict
     name: str
     concepts: list[str]
     questions: list[str] = field(default_factory=list)
-    split_protocol: str = ""
-    licence: str = "not stated"
-    rows_read: int = 0
-    rejected: list[tuple[str, int, str]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
     def most_concepts(self) -> int:
         """The most concepts that one question has."""
@@ -98,11 +89,7 @@ class ResponseDataset:
 
     def facts(self) -> dict:
         """What the report says of the data; no id."""
-        return {
-            "dataset_name": self.name, "dataset_license": self.licence, "split_protocol": self.split_protocol.strip(),
-            "rows": {**{s: len(d) for s, d in self.splits.items()}, "read": self.rows_read, "rejected": len(self.rejected)},
-            "rejected_rows": self.rejected, "warnings": self.warnings,
-        }  # fmt: skip
+        return self.source_facts({s: len(d) for s, d in self.splits.items()})
 
 
 def load_responses(
@@ -377,7 +364,7 @@ def _assemble(parts: dict[str, AnswerLog], name: str, seed: int) -> ResponseData
         given = cut_missing(given, np.arange(learners), [""] * learners, seed)
         protocol += f"{' and '.join(missing).capitalize()} cut from the training file by learner, seed {seed}."
     return ResponseDataset(
-        DatasetDict({s: given[s] for s in ("train", "validation", "test")}), name, concepts, questions, protocol,
+        DatasetDict({s: given[s] for s in ("train", "validation", "test")}), name, concepts, questions, split_protocol=protocol,
         rows_read=sum(p.rows_read for p in parts.values()), rejected=[r for p in parts.values() for r in p.rejected],
     )  # fmt: skip
 
