@@ -18,6 +18,7 @@ from .report import (
     pyplot,
     save_figure,
     systems,
+    systems_table,
     write_card,
 )
 
@@ -27,16 +28,8 @@ TABLE_SHARES = (1.0, 0.8, 0.6, 0.4, 0.2)
 
 
 def results_table(results: dict[str, Any]) -> list[list[str]]:
-    """One line a system: the leading metric with its interval, our lead over it, and more metrics; the first is the header."""
-    metric = results["metric"]
-    more = [m for m in SHOWN if m != metric]
-    table = [["", SHORT[metric], "95% interval", f"{results['system']} minus it", *(SHORT.get(m, m) for m in more)]]
-    for name, row in systems({"ablation": {}, **results}).items():
-        spans = results["intervals"].get(name, {})
-        interval = " to ".join(map(number, spans["interval"])) if spans else "-"
-        behind = "{:+.3f} to {:+.3f}".format(*spans["behind"]) if "behind" in spans else "-"
-        table.append([name, number(row[metric]), interval, behind, *(number(row[m]) if m in row else "-" for m in more)])
-    return table
+    """See `report.systems_table`; the leading metric is the run's own."""
+    return systems_table(results, results["metric"], [m for m in SHOWN if m != results["metric"]])
 
 
 def coverage_table(results: dict[str, Any]) -> list[list[str]]:

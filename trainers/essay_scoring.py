@@ -246,10 +246,7 @@ class EssayTrainer(EduTrainer):
     def check(self, summary: str, rejected: Sequence[tuple]) -> dict:
         """What `--check_data` prints: counts, rows left out, shortened essays, the cost of a training. Trains nothing."""
         check = {"shortened": truncation_report(self.splits["train"]), "training": self.estimate_cost()}
-        print(summary, *(f"  left out: {reason}" for _, _, reason in rejected), sep="\n")
-        for name, values in check.items():
-            print(f"  {name}: " + ", ".join(f"{k} {v}" for k, v in values.items()))
-        return check
+        return report.print_check(summary, rejected, check)
 
     def save_run(self, results: dict, predictions: dict[str, Any], facts: dict, merge_adapter: bool) -> dict[str, Any]:
         """Save the model with all it needs and write the report; the content of metrics.json is returned.

@@ -14,7 +14,7 @@ from datasets import DatasetDict
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerBase
 
-from . import path_report
+from . import path_report, report
 from .adapters import find_base, load_merged
 from .arguments import DataArguments, ModelArguments, RecipeTrainingArguments
 from .artifact import load_artifact
@@ -219,10 +219,7 @@ def check_options(data_args: DataArguments, training_args: RecipeTrainingArgumen
 def print_check(summary: str, rejected: Sequence[tuple], pair_trainer: PrerequisiteTrainer | None) -> dict:
     """What `--check_data` prints: counts, rows left out, the cost of the first training. Trains nothing."""
     check = {"prerequisite model": pair_trainer.estimate_cost()} if pair_trainer else {}
-    print(summary, *(f"  left out: {reason}" for _, _, reason in rejected), sep="\n")
-    for name, values in check.items():
-        print(f"  {name}: " + ", ".join(f"{k} {v}" for k, v in values.items()))
-    return check
+    return report.print_check(summary, rejected, check)
 
 
 # ---- the advisor that anyone loads ----------------------------------------------------------------------------------

@@ -157,10 +157,7 @@ class OutcomeTrainer(EduTrainer):
 
     def check(self, summary: str, rejected: Sequence[tuple]) -> dict:
         """What `--check_data` prints: counts, rows left out, the cost of a training. Trains nothing."""
-        check = {"training": self.estimate_cost()}
-        print(summary, *(f"  left out: {reason}" for _, _, reason in rejected), sep="\n")
-        print("  training: " + ", ".join(f"{k} {v}" for k, v in check["training"].items()))
-        return check
+        return report.print_check(summary, rejected, {"training": self.estimate_cost()})
 
     def save_run(self, results: dict, predictions: dict[str, Any], facts: dict, merge_adapter: bool) -> dict[str, Any]:
         """Save the model with all it needs and write the report; the content of metrics.json is returned.

@@ -11,13 +11,12 @@ from .explanation import GroupEffects
 from .report import (
     BASELINE_COLORS,
     MODEL_COLOR,
-    SHORT,
     folds_table,
     markdown_or_nothing,
     number,
     pyplot,
     save_figure,
-    systems,
+    systems_table,
     write_card,
 )
 from .report import subgroup_table as difference_table
@@ -35,18 +34,9 @@ def metric_of(results: dict[str, Any]) -> str:
 
 
 def results_table(results: dict[str, Any]) -> list[list[str]]:
-    """One line a system: the leading metric with its interval, our difference to it, and more; the first is the header."""
+    """See `report.systems_table`."""
     metric = metric_of(results)
-    shown = OF_CLASSES if metric == "roc_auc" else OF_VALUES
-    heads = [SHORT.get(m, m.replace("_", " ")) for m in shown]
-    table = [["", SHORT[metric], "95% interval", f"{results['system']} minus it", *heads]]
-    for name, row in systems(results).items():
-        spans = results["intervals"][name]
-        behind = "{:+.3f} to {:+.3f}".format(*spans["behind"]) if "behind" in spans else "-"
-        table.append(
-            [name, number(row[metric]), " to ".join(map(number, spans["interval"])), behind, *(number(row[m]) for m in shown)]
-        )
-    return table
+    return systems_table(results, metric, OF_CLASSES if metric == "roc_auc" else OF_VALUES)
 
 
 def subgroup_table(results: dict[str, Any]) -> list[list[str]] | None:

@@ -220,11 +220,7 @@ class TutoringTrainer(LanguageModelTrainer):
                     "longest": max(rows["length"]), "shortened": sum(turns > 0 for turns in rows["shortened"])}
             for split, rows in self.rows.items()
         }  # fmt: skip
-        check = {**tokens, "training": self.estimate_cost()}
-        print(summary, *(f"  left out: {reason}" for _, _, reason in rejected), sep="\n")
-        for name, values in check.items():
-            print(f"  {name}: " + ", ".join(f"{k} {v}" for k, v in values.items()))
-        return check
+        return report.print_check(summary, rejected, {**tokens, "training": self.estimate_cost()})
 
     def save_run(self, results: dict, predictions: dict[str, Any], facts: dict, merge_adapter: bool) -> dict[str, Any]:
         """Save the tutor with all it needs and write the report; the content of metrics.json is returned.

@@ -19,22 +19,11 @@ from .report import (
     pyplot,
     save_figure,
     systems,
+    systems_table,
     write_card,
 )
 
 EXPOSURE = ("coverage_at_10", "gini_at_10", "novelty_at_10")
-
-
-def results_table(results: dict[str, Any]) -> list[list[str]]:
-    """One line a system: nDCG@10 with its interval, our difference to it, and whom lists show; the first is the header."""
-    shown = [m for m in EXPOSURE if m in results["test"]]
-    table = [["", SHORT[METRIC], "95% interval", f"{results['system']} minus it", *(SHORT[m] for m in shown)]]
-    for name, row in systems(results).items():
-        spans = results["intervals"][name]
-        behind = "{:+.3f} to {:+.3f}".format(*spans["behind"]) if "behind" in spans else "-"
-        interval = " to ".join(map(number, spans["interval"]))
-        table.append([name, number(row[METRIC]), interval, behind, *(number(row[m]) for m in shown)])
-    return table
 
 
 def more_table(results: dict[str, Any]) -> list[list[str]]:
@@ -72,7 +61,7 @@ def tables(results: dict[str, Any], studies: dict[str, Any]) -> dict[str, list[l
     """Every table of a run, by its name in the card; None where there is nothing to tell."""
     folds = studies.get("cross_validation")
     return {
-        "table": results_table(results),
+        "table": systems_table(results, METRIC, [m for m in EXPOSURE if m in results["test"]]),
         "more_table": more_table(results),
         "slices_table": slices_table(results),
         "weights_table": weights_table(results) if len(results["ablation"]) else None,

@@ -84,7 +84,19 @@ def write_options(path: str | Path, options: dict) -> None:
 
 def systems(results: dict[str, Any]) -> dict[str, dict]:
     """Every row of the table in order: people, baselines, ablations, and at the end the system itself."""
-    return {**results["baselines"], **results["ablation"], results["system"]: results["test"]}
+    return {**results["baselines"], **results.get("ablation", {}), results["system"]: results["test"]}
+
+
+def systems_table(results: dict[str, Any], metric: str, shown: Sequence[str]) -> list[list[str]]:
+    """One line a system: `metric` with its interval, our difference to it, and the metrics `shown`; the first is the header."""
+    heads = [SHORT.get(m, m.replace("_", " ")) for m in shown]
+    table = [["", SHORT[metric], "95% interval", f"{results['system']} minus it", *heads]]
+    for name, row in systems(results).items():
+        spans = results["intervals"].get(name, {})
+        interval = " to ".join(map(number, spans["interval"])) if spans else "-"
+        behind = "{:+.3f} to {:+.3f}".format(*spans["behind"]) if "behind" in spans else "-"
+        table.append([name, number(row[metric]), interval, behind, *(number(row[m]) if m in row else "-" for m in shown)])
+    return table
 
 
 def subgroup_table(subgroups: dict[str, dict[str, dict]]) -> list[list[str]]:
@@ -271,3 +283,12 @@ def write_card(folder: str | Path, template: str, facts: dict[str, Any], more: S
         **{k: v for k, v in facts.items() if k not in ("license", "base_model")},
     )
     ModelCard(text).save(Path(folder) / "README.md")
+
+
+def print_check(summary: str, rejected: Sequence[tuple], check: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Print what `--check_data` tells: the data's summary, why rows were left out, and named counts, which are returned."""
+    print(summary, *(f"  left out: {reason}" for _, _, reason in rejected), sep="\n")
+    for name, values in check.items():
+        told = {k: round(v, 3) if isinstance(v, float) else v for k, v in values.items()}
+        print(f"  {name}: " + ", ".join(f"{k} {v}" for k, v in told.items()))
+    return check

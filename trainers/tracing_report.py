@@ -11,30 +11,19 @@ import numpy as np
 from .report import (
     BASELINE_COLORS,
     MODEL_COLOR,
-    SHORT,
     folds_table,
     markdown_or_nothing,
     number,
     pyplot,
     save_figure,
     systems,
+    systems_table,
     write_card,
 )
 
 METRIC = "roc_auc"
 SHOWN = ("accuracy", "log_loss", "root_mean_squared_error", "expected_calibration_error")
 MOST_LEARNERS, MOST_CONCEPTS = 30, 40  # of the heat map
-
-
-def results_table(results: dict[str, Any]) -> list[list[str]]:
-    """One line a system: AUC with its interval, our lead over it, and more metrics; the first is the header."""
-    table = [["", SHORT[METRIC], "95% interval", f"{results['system']} minus it", *(SHORT.get(m, m) for m in SHOWN)]]
-    for name, row in systems(results).items():
-        spans = results["intervals"][name]
-        behind = "{:+.3f} to {:+.3f}".format(*spans["behind"]) if "behind" in spans else "-"
-        interval = " to ".join(map(number, spans["interval"]))
-        table.append([name, number(row[METRIC]), interval, behind, *(number(row[m]) for m in SHOWN)])
-    return table
 
 
 def history_table(results: dict[str, Any]) -> list[list[str]]:
@@ -49,7 +38,7 @@ def tables(results: dict[str, Any], studies: dict[str, Any]) -> dict[str, list[l
     """Every table of a run, by its name in the card; None where there is nothing to tell."""
     folds = studies.get("cross_validation")
     return {
-        "table": results_table(results),
+        "table": systems_table(results, METRIC, SHOWN),
         "history_table": history_table(results),
         "folds_table": folds_table(folds, results["system"], METRIC) if folds else None,
     }
