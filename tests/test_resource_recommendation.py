@@ -27,7 +27,7 @@ from trainers.metrics.ranking import exposure_metrics, ranking_metrics
 from trainers.models.sequential_recommender import SequentialRecommender
 from trainers.next_resource import IGNORED, HistoryCollator, full_catalogue_loss, new_sequential_recommender, windows_of
 from trainers.parser import ConfigurationError
-from trainers.ranking import rank_resources, top_resources
+from trainers.ranking import rank_resources
 from trainers.recommendation_evaluation import METRICS, JudgedQueries, judge
 from trainers.recommendation_settings import RecommendationSettings
 from trainers.recommender import Filters, Query
@@ -121,13 +121,13 @@ def test_what_was_seen_is_not_recommended_and_lists_may_be_short():
     assert found.top.tolist() == [[1, 0, -1, -1, -1]] and found.ranks[0].tolist() == [2]
 
 
-def test_the_largest_products_are_found_block_by_block():
-    torch.manual_seed(0)
-    queries, resources = torch.randn(7, 16), torch.randn(1000, 16)
-    values, numbers = top_resources(queries, resources, 10, memory=7 * 4 * 64)
-    expected = (queries @ resources.T).topk(10)
-    assert torch.allclose(values, expected.values) and torch.equal(numbers, expected.indices)
-    assert top_resources(queries, resources[:4], 10)[1].shape == (7, 4)
+def test_a_list_alone_is_that_of_the_whole_ranking():
+    """Serving wants no ranks, and does not pay for them; equals stand in the same order all the same."""
+    scores = np.random.default_rng(0).integers(0, 40, size=(20, 300)).astype(np.float32)
+    nothing, one = ([np.arange(n)] * 20 for n in (0, 1))
+    alone, whole = (rank_resources(lambda rows: scores[rows].copy(), relevant, 300) for relevant in (nothing, one))
+    assert np.array_equal(alone.top, whole.top) and np.array_equal(alone.scores, whole.scores)
+    assert np.array_equal(alone.scores, -np.sort(-scores, axis=1)[:, :10])
 
 
 def asked_of(relevant, groups, cold=None, cold_relevant=None) -> JudgedQueries:
@@ -975,6 +975,19 @@ def test_the_benchmark_finds_the_same_ten_by_every_search(benchmark):
     options = {"ranking": True, "queries": 20, "resources": 5000}
     found = [benchmark.measure_ranking(benchmark.BenchmarkArguments(**options, way=way)) for way in benchmark.SEARCHES]
     assert len({row["digest"] for row in found}) == 1
+
+
+def test_the_benchmark_measures_the_ranking_that_serves(benchmark, monkeypatch):
+    asked = []
+    monkeypatch.setattr(benchmark, "rank_resources", lambda *args, **how: asked.append(how) or rank_resources(*args, **how))
+    benchmark.measure_ranking(benchmark.BenchmarkArguments(ranking=True, queries=3, resources=50, way=benchmark.OURS))
+    assert asked == [{"depth": 10}]
+
+
+def test_lists_are_the_same_ten_only_with_the_same_resources_for_each_query(benchmark):
+    same = benchmark.digest([[1, 2, 9], [4, 5, 6]])
+    assert same == benchmark.digest([[9, 1, 2], [6, 5, 4]])
+    assert same != benchmark.digest([[4, 5, 6], [1, 2, 9]]) and same != benchmark.digest([[1, 3, 8], [4, 5, 6]])
 
 
 def test_the_benchmark_trains_both_ways_on_the_same_pairs(benchmark, tiny_model, tmp_path):

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from .metrics.ranking import DEPTH
 
@@ -59,7 +58,7 @@ def rank_resources(
         for row, own in zip(rows, scores(rows), strict=True):
             if seen is not None:
                 own[seen[row]] = -np.inf
-            ascending = np.sort(own)
+            ascending = np.sort(own) if len(relevant[row]) else np.partition(own, -depth)  # a list alone needs less
             better = resources - np.searchsorted(ascending, own[relevant[row]], side="right")
             equal = resources - better - np.searchsorted(ascending, own[relevant[row]], side="left")
             for i in np.flatnonzero(equal > 1):
@@ -70,30 +69,3 @@ def rank_resources(
             best = candidates[np.lexsort((priority[candidates], -own[candidates]))][:depth]
             top[row, : len(best)], kept[row, : len(best)] = best, own[best]
     return Ranking(ranks, top, kept)
-
-
-def top_resources(
-    queries: torch.Tensor, resources: torch.Tensor, k: int = DEPTH, memory: int = MEMORY
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The `k` resources with the largest scalar products, by blocks of resources; memory does not grow with their number.
-
-    Args:
-        queries: Float tensor (queries, width).
-        resources: Float tensor (resources, width), on the same device.
-        k: How many of each query.
-        memory: Bytes that a block of products may take.
-
-    Returns:
-        Products (queries, k), the largest first, and the numbers of the resources, int64 (queries, k).
-    """
-    k = min(k, len(resources))
-    block = max(k, memory // (4 * max(len(queries), 1)))
-    values = queries.new_full((len(queries), 0), 0.0)
-    numbers = torch.zeros((len(queries), 0), dtype=torch.int64, device=queries.device)
-    for start in range(0, len(resources), block):
-        products = queries @ resources[start : start + block].T
-        own, places = products.topk(min(k, products.shape[1]), dim=1)
-        values, numbers = torch.cat([values, own], 1), torch.cat([numbers, places + start], 1)
-        values, kept = values.topk(min(k, values.shape[1]), dim=1)
-        numbers = numbers.gather(1, kept)
-    return values, numbers
