@@ -32,7 +32,7 @@ from trainers.path_policy import PathPolicy
 from trainers.path_rules import PathRules
 from trainers.path_settings import Cohort, PathCollator, PathSettings, encode, make_logs, stacked
 from trainers.prerequisites import KnownPrerequisites, pair_metrics
-from trainers.simulators import KnowledgeSpace, RandomHabits, Simulator, TracedLearners, play, random_reachable
+from trainers.simulators import KnowledgeSpace, RandomHabits, Seen, Simulator, TracedLearners, play, random_reachable
 from trainers.tracing_settings import TracingSettings
 
 EDGES = [list(edge) for edge in KnowledgeSpace.EDGES]
@@ -314,6 +314,16 @@ class Replay:
         return move
 
 
+def test_the_topological_baseline_takes_the_first_concepts_on_the_way_to_the_goals():
+    edges = [[i, i + 1] for i in range(8)]  # 0 to 8 in a chain, 9 alone
+    settings = PathSettings([*"abcdefghij"], [*"abcdefghij"], edges, steps=4)
+    policy = path_baselines(settings)["topological"](None)
+    goals = np.zeros((3, 10), bool)
+    goals[[0, 1, 2], [7, 1, 9]] = True
+    moves = [policy(Seen(goals, np.zeros((3, 0), int), np.zeros((3, 0), int), ~goals, left), None) for left in (4, 3, 2, 1)]
+    assert np.transpose(moves).tolist() == [[0, 1, 2, 3], [0, 0, 1, 1], [9, 9, 9, 9]]
+
+
 def test_learners_who_are_judged_must_not_stand_in_the_logs(space, tmp_path):
     judging = [Cohort("space", KnowledgeSpace(s), s, 60) for s in (1, 2)]
     others = [Cohort("space", KnowledgeSpace(s), s, 60) for s in (11, 12)]
@@ -346,19 +356,32 @@ def test_learners_who_are_judged_must_not_stand_in_the_logs(space, tmp_path):
         )  # fmt: skip
 
 
+def graded(simulator):
+    """A policy that asks the judge which concepts are mastered, one goal at a time, and goes where prerequisites are."""
+    rules = PathRules(10, EDGES, near_only=True)
+
+    def policy(seen, rng):
+        mastered = [simulator.score(np.broadcast_to(one, seen.goals.shape)) for one in np.eye(10, dtype=bool)]
+        allowed = rules.allowed(seen.reachable, np.stack(mastered, axis=1), 1.0)
+        return random_reachable(replace(seen, reachable=allowed), rng)
+
+    return policy
+
+
 def test_a_policy_that_peeks_at_the_true_mastery_is_caught(space):
     """The privileged line alone may look; an unsealed simulator is the twin in which peeking pays."""
     settings, _ = space
     cohorts = [Cohort("space", KnowledgeSpace(s), s, 60) for s in (1, 2)]
-    look = path_baselines(settings)[PRIVILEGED]
-    with pytest.raises(PermissionError, match="true mastery"):
-        judge({"a policy of ours": look}, cohorts, 20)
-    table = judge({PRIVILEGED: look, "random, reachable": lambda _: random_reachable}, cohorts, 20)
-    assert table[PRIVILEGED]["violations"].mean() < table["random, reachable"]["violations"].mean() - 0.1
+    for look in (path_baselines(settings)[PRIVILEGED], graded):
+        with pytest.raises(PermissionError, match="true mastery"):
+            judge({"a policy of ours": look}, cohorts, 20)
+        table = judge({PRIVILEGED: look, "random, reachable": lambda _: random_reachable}, cohorts, 20)
+        assert table[PRIVILEGED]["violations"].mean() < table["random, reachable"]["violations"].mean() - 0.1
     simulator = cohorts[0].simulator
-    with pytest.raises(PermissionError), simulator.sealed():
-        simulator.hidden_mastery()
-    simulator.hidden_mastery()  # open again
+    for look in (simulator.hidden_mastery, simulator.hidden_mastery_after, simulator.outcome, lambda: simulator.exam(0)):
+        with pytest.raises(PermissionError), simulator.sealed():
+            look()
+        look()  # open again
 
 
 def test_judging_is_paired_and_its_intervals_are_of_the_differences():

@@ -1,8 +1,9 @@
 """Learners who are simulated, to judge what to learn next and to make logs to train on; many at once, in numpy.
 
 A simulator knows how its learners learn, and what it knows must not reach a policy. `play` therefore hands a policy a `Seen` and
-nothing else: the goals, the concepts practised, whether the answers were right, and where the learner can go on. `score` and
-`outcome` are the judge's. What begins with `hidden_` is the truth itself, for a privileged baseline that is marked as such.
+nothing else: the goals, the concepts practised, whether the answers were right, and where the learner can go on. `exam`, `score`
+and `outcome` are the judge's. What begins with `hidden_` is the truth itself, for a privileged baseline that is marked as such.
+While a simulator is `sealed` it answers none of these.
 
 Three families, which share no equation: `KnowledgeSpace`, where prerequisites decide how much is learnt and nothing is forgotten,
 `SchoolTerm`, where what is not practised fades, and `TracedLearners`, where a tracer that was fitted on real answers says what a
@@ -95,7 +96,7 @@ def play(simulator: Simulator, policy: Policy, learners: int, steps: int = 20, s
         seen.concepts = np.concatenate([seen.concepts, concepts[:, None]], axis=1)
         seen.correct = np.concatenate([seen.correct, correct[:, None]], axis=1)
     seen.reachable, seen.steps_left = simulator.reachable(), 0
-    return seen, simulator.outcome()
+    return seen, simulator._outcome()
 
 
 def random_reachable(seen: Seen, rng: np.random.Generator) -> np.ndarray:
@@ -190,14 +191,14 @@ class Simulator:
                 concepts = self._warm_up_move(rng)
                 log.append((concepts, self._ask_and_teach(concepts, rng)[0]))
             concepts, correct = (np.array(column, dtype=np.int64).reshape(-1, learners).T for column in zip(*log, strict=True))
-            keep = self.score(goals) < 1
+            keep = self._score(goals) < 1
             part = {**self._state, "goals": goals, "concepts": concepts, "correct": correct.astype(np.int8)}
             found.append({name: values[keep] for name, values in part.items()})
         whole = {name: np.concatenate([part[name] for part in found])[:learners] for name in found[0]}
         self._goals, concepts, correct = (whole.pop(name) for name in ("goals", "concepts", "correct"))
         self._state, self._steps = whole, 0
         self._wasted, self._violations = np.zeros((2, learners))
-        self._start = self.score(self._goals)
+        self._start = self._score(self._goals)
         return Seen(self._goals.copy(), concepts, correct, self.reachable(), 0)
 
     def reachable(self) -> np.ndarray:
@@ -224,31 +225,33 @@ class Simulator:
         self._steps += 1
         return correct
 
+    # the judge's
+
     def exam(self, seed: int, questions: int = 4) -> np.ndarray:
         """Answers of each learner to some questions on each concept; nothing is taught. What logs end with.
 
         Returns:
             Float32 array (learners, concepts), the share of correct answers.
         """
+        self._open()
         rng, chance = np.random.default_rng([seed, 3]), self._chance(self._state)
         return np.mean([rng.random(chance.shape) < chance for _ in range(questions)], axis=0, dtype=np.float32)
 
-    # the judge's
-
     def score(self, goals: np.ndarray) -> np.ndarray:
-        """The exam: float array (learners,), the share of the goals (bool array (learners, concepts)) that is mastered."""
-        return (self._mastered() & goals).sum(1) / goals.sum(1)
+        """Float array (learners,), the share of the goals (bool array (learners, concepts)) that is mastered."""
+        self._open()
+        return self._score(goals)
 
     def outcome(self) -> Outcome:
         """What became of each learner since `reset`."""
-        steps = max(self._steps, 1)
-        return Outcome(self._start, self.score(self._goals), self._wasted / steps, self._violations / steps)
+        self._open()
+        return self._outcome()
 
     # the truth
 
     @contextmanager
     def sealed(self) -> Iterator[None]:
-        """Within, what begins with `hidden_` raises: a policy that plays here decides by what it has seen, or not at all."""
+        """Within, the judge's and what begins with `hidden_` raise: a policy decides by what it has seen, or not at all."""
         self._sealed = True
         try:
             yield
@@ -276,6 +279,13 @@ class Simulator:
         for concept in range(self.n_concepts):
             after.append(self._chance(self._taught(state, np.full(learners, concept))))
         return np.stack(after, axis=1)
+
+    def _score(self, goals: np.ndarray) -> np.ndarray:
+        return (self._mastered() & goals).sum(1) / goals.sum(1)
+
+    def _outcome(self) -> Outcome:
+        steps = max(self._steps, 1)
+        return Outcome(self._start, self._score(self._goals), self._wasted / steps, self._violations / steps)
 
     def _mastered(self) -> np.ndarray:
         return self._chance(self._state) >= self.mastered_at
