@@ -22,6 +22,9 @@ class PathRules:
         edges: Pairs (before, after) of concept numbers, without circles.
         near_only: Whether a learner goes on near the last concept alone; else everything offered is reachable.
         offered: Numbers of the concepts that can be learnt; all where not given.
+
+    Attributes:
+        order: All concepts, what needs fewest others, the indirect ones among them, first; by number where that is equal.
     """
 
     def __init__(

@@ -19,9 +19,10 @@ PRIVILEGED = "privileged: look-ahead on the true state"
 def path_baselines(settings: PathSettings) -> dict[str, Callable[[Simulator], Policy]]:
     """Name -> what makes the policy for a simulator; only the one called `PRIVILEGED` looks at it.
 
-    random: any concept. random, reachable: any that is reachable. topological: all concepts in an order that respects the
-    prerequisites, as often as the moves allow. greedy mastery: of what leads to the goals and is not mastered by the answers, the
-    first in that order that is reachable. The privileged one takes what brings most mastery of the goals by the truth.
+    random: any concept. random, reachable: any that is reachable. topological: what leads to the goals, in the order of
+    `PathRules.order`, each as many times in a row as the moves allow; where these do not suffice, the first of them. greedy
+    mastery: of what leads to the goals and is not mastered by the answers, the first in that order that is reachable. The
+    privileged one takes what brings most mastery of the goals by the truth.
     """
     return {
         "random": lambda _: _anything,
@@ -38,11 +39,13 @@ def _anything(seen: Seen, rng: np.random.Generator) -> np.ndarray:
 
 class _Topological:
     def __init__(self, settings: PathSettings):
-        self.order, self.steps = settings.rules.order, settings.steps
+        self.rules, self.steps = settings.rules, settings.steps
 
     def __call__(self, seen: Seen, rng: np.random.Generator) -> np.ndarray:
-        done = self.steps - seen.steps_left
-        return np.full(len(seen.goals), self.order[done * len(self.order) // self.steps % len(self.order)])
+        order, done = self.rules.order, self.steps - seen.steps_left
+        wanted = self.rules.leads_to(seen.goals)[:, order]
+        place = done * np.minimum(wanted.sum(1), self.steps) // self.steps
+        return order[(wanted.cumsum(1) > place[:, None]).argmax(1)]
 
 
 class _GreedyMastery:
