@@ -9,7 +9,7 @@ import numpy as np
 
 from .concept_graph import find_circle
 from .errors import DataError
-from .files import Table, as_text, closest
+from .files import Table, as_text, closest, refuse_bad_rows
 
 MAX_NAME, MAX_CHARACTERS = 200, 20_000  # what is longer is a broken quote or another column
 TRUE, FALSE = ("1", "true", "yes"), ("0", "false", "no")
@@ -90,11 +90,7 @@ def read_prerequisites(
             again += first[pair][1] != row
         except DataError as error:
             problems.append(error)
-    if problems and not skip:
-        more = f" The same file has {len(problems) - 1} more rows that cannot be used." if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more} To leave such rows out and have them listed, add --skip_bad_rows.")
-    if not first:
-        raise DataError("no row can be used.", file=table.path)
+    refuse_bad_rows(problems, skip, first, table.path)
     if not break_cycles:
         _refuse_circles(table, columns, concepts, first)
     pairs = [(*pair, said) for pair, (said, _) in first.items()]

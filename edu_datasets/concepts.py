@@ -21,7 +21,7 @@ from .concept_graph import ConceptGraph, adjacency, break_circles, closure
 from .concept_tables import ConceptColumns, read_concepts, read_prerequisites
 from .errors import DataError
 from .essays import find_data_dir
-from .files import closest, decode, read_bytes, read_table
+from .files import closest, decode, read_bytes, read_table, unknown_data_set
 from .provenance import Provenance
 from .schema import CONCEPTS, PREREQUISITES
 from .school_generator import CONCEPTS as SCHOOL_CONCEPTS
@@ -153,11 +153,7 @@ def load_concepts(
     elif dataset_name == "lecturebank_208":
         source = _lecturebank_208(find_data_dir(data_dir) / "lecturebank")
     else:
-        close = closest(dataset_name, BUILT_IN)
-        raise DataError(
-            "unknown data set." + (f" Did you mean '{close}'?" if close else ""), found=dataset_name,
-            expected=f"one of {', '.join(BUILT_IN)}", fix="Your own tables go to --concepts_file and --prerequisites_file.",
-        )  # fmt: skip
+        raise unknown_data_set(dataset_name, BUILT_IN, fix="Your own tables go to --concepts_file and --prerequisites_file.")
     data = _assemble(source, split, (fold, folds, seed), negatives)
     for warning in data.warnings:
         logger.warning("%s", warning)

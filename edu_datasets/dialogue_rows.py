@@ -9,7 +9,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from .errors import DataError
-from .files import Table, as_text, check_text, closest
+from .files import Table, as_text, check_text, closest, refuse_bad_rows
 from .schema import DIALOGUES
 from .splits import text_keys
 from .tutoring import MOVES, Dialogue, Turn
@@ -221,11 +221,7 @@ def check_dialogues(
             }
         )  # fmt: skip
         rows.append(dialogue.row)
-    if problems and not skip:
-        more = f" The same file has {len(problems) - 1} more dialogues that cannot be used." if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more} To leave such dialogues out and have them listed, add --skip_bad_rows.")
-    if not records:
-        raise DataError("no dialogue can be used.", file=path)
+    refuse_bad_rows(problems, skip, records, path, unit="dialogue")
     rejected = [(path.name, error.row or 0, str(error)) for error in problems]
     return Part(path, Dataset.from_list(records, features=DIALOGUES), rows, rejected, len(dialogues), dropped)
 

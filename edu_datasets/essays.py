@@ -15,7 +15,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from .errors import DataError
-from .files import Table, as_text, check_text, decode, own_files, read_bytes, read_table, unknown_data_set
+from .files import Table, as_text, check_text, decode, own_files, read_bytes, read_table, refuse_bad_rows, unknown_data_set
 from .provenance import Provenance
 from .schema import ESSAYS
 from .splits import (
@@ -380,11 +380,7 @@ def _read_rows(table: Table, columns: EssayColumns, *, need_scores: bool, skip: 
         values = (essay_id, as_text(learners[i]), as_text(unit[i]), prompt, text, scores, *raters, subgroups)
         for name, value in zip(records, values, strict=True):
             records[name].append(value)
-    if problems and not skip:
-        more = f" The same file has {len(problems) - 1} more rows that cannot be used." if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more} To leave such rows out and have them listed, add --skip_bad_rows.")
-    if not rows:
-        raise DataError("no row can be used.", file=path)
+    refuse_bad_rows(problems, skip, rows, path)
     if need_scores and (n_prompts := len(set(records["prompt_id"]))) > max(1, len(rows) // 3):
         raise DataError(
             f"{len(rows)} essays answer {n_prompts} prompts.", file=path, column=columns.prompt,

@@ -16,7 +16,7 @@ import logging
 import math
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,12 +106,34 @@ def own_files(
     return {s: p for s, p in (("train", train_file), ("validation", validation_file), ("test", test_file)) if p}
 
 
-def unknown_data_set(name: str, known: Sequence[str], others: str = "") -> DataError:
+def refuse_bad_rows(problems: Sequence[DataError], skip: bool, used: Sized, path: str | Path, unit: str = "row") -> None:
+    """End the reading of a file where a row cannot be used, unless such rows are skipped, or where none is left.
+
+    Args:
+        problems: What is wrong with each row that cannot be used.
+        skip: Leave such rows out.
+        used: The others.
+        path: The file.
+        unit: What a row is called.
+
+    Raises:
+        DataError: The first problem, how many more there are, and how to leave such rows out; or that no row can be used.
+    """
+    if problems and not skip:
+        more = f" The same file has {len(problems) - 1} more {unit}s that cannot be used." if len(problems) > 1 else ""
+        raise DataError(f"{problems[0]}{more} To leave such {unit}s out and have them listed, add --skip_bad_rows.")
+    if not used:
+        raise DataError(f"no {unit} can be used.", file=path)
+
+
+def unknown_data_set(
+    name: str, known: Sequence[str], others: str = "", fix: str = "Your own file goes to --train_file."
+) -> DataError:
     """What is told of a data set that is not among the `known`; `others` says what else may be named."""
     close = closest(name, known)
     return DataError(
         "unknown data set." + (f" Did you mean '{close}'?" if close else ""), found=name,
-        expected=f"one of {', '.join(known)}{others}", fix="Your own file goes to --train_file.",
+        expected=f"one of {', '.join(known)}{others}", fix=fix,
     )  # fmt: skip
 
 

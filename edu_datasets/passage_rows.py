@@ -11,7 +11,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from .errors import DataError
-from .files import Table, as_text, check_text, decode, parse_json, read_bytes, read_table
+from .files import Table, as_text, check_text, decode, parse_json, read_bytes, read_table, refuse_bad_rows
 from .schema import PASSAGES
 from .spans import Span, best_span
 from .splits import text_keys
@@ -162,11 +162,7 @@ def read_rows(
         dropped += faulty
         records.append(record)
         rows.append(row)
-    if problems and not skip:
-        more = f" The same file has {len(problems) - 1} more rows that cannot be used." if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more} To leave such rows out and have them listed, add --skip_bad_rows.")
-    if not rows:
-        raise DataError("no row can be used.", file=path)
+    refuse_bad_rows(problems, skip, rows, path)
     return Part(
         path, Dataset.from_list(records, features=PASSAGES), rows, [(path.name, _row_of(e), str(e)) for e in problems], n, dropped
     )

@@ -13,7 +13,7 @@ from .concept_tables import ConceptColumns
 from .concepts import BUILT_IN as CONCEPT_SETS
 from .concepts import ConceptDataset, load_concepts
 from .errors import DataError
-from .files import closest
+from .files import closest, unknown_data_set
 from .responses import BUILT_IN as ANSWER_SETS
 from .responses import ResponseColumns, ResponseDataset, load_responses
 
@@ -124,11 +124,7 @@ def load_paths(
     """
     names = (*CONCEPT_SETS, "knowledge_space", *(n for n in ANSWER_SETS if n not in CONCEPT_SETS))
     if not (concepts_file or prerequisites_file or answers_file) and dataset_name not in names:
-        close = closest(dataset_name, names)
-        raise DataError(
-            "unknown data set." + (f" Did you mean '{close}'?" if close else ""), found=dataset_name,
-            expected=f"one of {', '.join(names)}", fix="Your own tables go to --concepts_file and --prerequisites_file.",
-        )  # fmt: skip
+        raise unknown_data_set(dataset_name, names, fix="Your own tables go to --concepts_file and --prerequisites_file.")
     how = {"data_dir": data_dir, "seed": seed, "encoding": encoding, "separator": separator, "skip_bad_rows": skip_bad_rows}
     concepts = answers = None
     if concepts_file or prerequisites_file or (not answers_file and dataset_name in CONCEPT_SETS):

@@ -19,7 +19,7 @@ import numpy as np
 from datasets import Dataset
 
 from .errors import DataError
-from .files import Table, as_text, closest
+from .files import Table, as_text, closest, refuse_bad_rows
 from .schema import RECORDS
 
 MISSING = ("", "?")
@@ -348,11 +348,7 @@ def read_rows(
         rows.append(row)
         for name, value in zip(records, values, strict=True):
             records[name].append(value)
-    if problems and not skip:
-        more = f" The same file has {len(problems) - 1} more rows that cannot be used." if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more} To leave such rows out and have them listed, add --skip_bad_rows.")
-    if not rows:
-        raise DataError("no row can be used.", file=path)
+    refuse_bad_rows(problems, skip, rows, path)
     rejected = [(path.name, e.row, str(e)) for e in problems]
     return Part(path, Dataset.from_dict(records, features=RECORDS), rows, rejected, n)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from .errors import DataError
-from .files import Table, as_seconds, as_text, closest
+from .files import Table, as_seconds, as_text, closest, refuse_bad_rows
 
 SEPARATOR = ";"
 MAX_CHARACTERS = 500_000  # a long book chapter; what is longer is a broken quote or another column
@@ -256,11 +256,7 @@ def _usable(table: Table, read: Callable[[int, int], object], skip: bool) -> tup
             rows.append(read(i, row))
         except DataError as error:
             problems.append(error)
-    if problems and not skip:
-        more = f" The same file has {len(problems) - 1} more rows that cannot be used." if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more} To leave such rows out and have them listed, add --skip_bad_rows.")
-    if not rows:
-        raise DataError("no row can be used.", file=table.path)
+    refuse_bad_rows(problems, skip, rows, table.path)
     return rows, [(table.path.name, e.row, str(e)) for e in problems]
 
 

@@ -25,7 +25,7 @@ from datasets import Dataset, DatasetDict, Features
 
 from .errors import DataError
 from .essays import find_data_dir
-from .files import Table, as_seconds, as_text, closest, decode, read_bytes, read_table, require_file
+from .files import Table, as_seconds, as_text, decode, read_bytes, read_table, require_file, unknown_data_set
 from .near_duplicates import LEAST_WORDS, near_duplicate_groups
 from .provenance import Provenance
 from .resource_tables import (
@@ -247,11 +247,7 @@ def load_resources(
     elif dataset_name == "learning_equality":
         source = _learning_equality(find_data_dir(data_dir) / "learning_equality")
     else:
-        close = closest(dataset_name, BUILT_IN)
-        raise DataError(
-            "unknown data set." + (f" Did you mean '{close}'?" if close else ""), found=dataset_name,
-            expected=f"one of {', '.join(BUILT_IN)}", fix="Your own tables go to --resources_file and --interactions_file.",
-        )  # fmt: skip
+        raise unknown_data_set(dataset_name, BUILT_IN, fix="Your own tables go to --resources_file and --interactions_file.")
     source.min_resources = min_resources or source.min_resources
     if opt_out_file:
         away = read_learners(read_table(opt_out_file, encoding, separator), columns or ResourceColumns())

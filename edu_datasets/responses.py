@@ -19,7 +19,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from .errors import DataError
 from .essays import find_data_dir
-from .files import Table, as_seconds, as_text, closest, own_files, read_table, unknown_data_set
+from .files import Table, as_seconds, as_text, closest, own_files, read_table, refuse_bad_rows, unknown_data_set
 from .provenance import Provenance
 from .schema import RESPONSES
 from .school_generator import school_answers
@@ -301,11 +301,7 @@ def read_log(
             problems.append(error)
             continue
         found.setdefault(learner, []).append((time, question, named, right, row))
-    if problems and not skip:
-        more = f" The same file has {len(problems) - 1} more rows that cannot be used." if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more} To leave such rows out and have them listed, add --skip_bad_rows.")
-    if not found:
-        raise DataError("no row can be used.", file=path)
+    refuse_bad_rows(problems, skip, found, path)
     for rows in found.values():
         if sort_by_time:
             rows.sort(key=lambda r: r[0])
