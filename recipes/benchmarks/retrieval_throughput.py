@@ -3,10 +3,10 @@
     python recipes/benchmarks/retrieval_throughput.py --ranking
     python recipes/benchmarks/retrieval_throughput.py --data_dir data
 
---ranking: the best ten of 1 million resources for 1,000 queries, random vectors of the width of MiniLM, by `rank_resources`, which
-evaluates and serves, and by sentence-transformers' own semantic_search (its default blocks, and blocks as small as ours; scalar
-products, since the vectors have length 1), a process each, in the order ours, theirs, theirs, ours. Told are seconds and how far
-the peak memory of the process rose above the vectors; what they find must be the same.
+--ranking: the best ten of 1 million resources for 1,000 queries, random vectors of the width of MiniLM, by `rank_resources`, as
+lists are made and judged, and by sentence-transformers' own semantic_search (its default blocks, and blocks as small as ours;
+scalar products, since the vectors have length 1), a process each, in the order ours, theirs, theirs, ours. Told are seconds and
+how far the peak memory of the process rose above the vectors; what they find must be the same.
 
 Without it: both train the same encoder on the same pairs of topic and lecture (LectureBank, one fold), in batches of the same
 size, in the same precision, in the order theirs, ours, ours, theirs, ..., a process each, so that a slow drift of the machine
