@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
@@ -62,11 +63,7 @@ def read_resources(table: Table, columns: ResourceColumns, skip: bool) -> tuple[
                     fix="Look for a quote that never closes, or for the wrong column.",
                 )  # fmt: skip
         _refuse_half_characters(cell["title"] + cell["text"], place, columns.text)
-        if cell["language"] and not LANGUAGE.fullmatch(cell["language"]):
-            raise DataError(
-                "not a language.", **place, column=columns.language, found=cell["language"],
-                expected="a code such as en, es or pt-BR, or an empty cell where it is unknown",
-            )  # fmt: skip
+        _check_language(cell["language"], place, columns.language)
         if cell["resource"] in first_row:
             raise DataError(
                 f"the id stands in row {first_row[cell['resource']]} too.", **place, column=columns.resource,
@@ -80,7 +77,7 @@ def read_resources(table: Table, columns: ResourceColumns, skip: bool) -> tuple[
 
 
 def read_interactions(
-    table: Table, columns: ResourceColumns, known: Collection[str], skip: bool
+    table: Table, columns: ResourceColumns, known: Collection[str], skip: bool, newcomers: bool = False
 ) -> tuple[list[tuple[str, str, float]], bool, Rejected]:
     """(learner, resource, time in seconds) of each row, whether times are dates, and (file, row, reason) of the rows left out.
 
@@ -89,18 +86,20 @@ def read_interactions(
         columns: The user's column names.
         known: The ids of the resources.
         skip: Leave rows that cannot be used out.
+        newcomers: A row without a resource names a learner who opened nothing: (learner, '', -inf).
 
     Raises:
         DataError: A column is not there; or, unless `skip`, a learner or a resource is missing, a resource is unknown, a time is
-            none or is written in another way than the first one. No message holds a learner's id.
+            none or is written in another way than most. No message holds a learner's id.
     """
     learners = table.column(columns.learner, "--learner_column")
     resources = table.column(columns.resource, "--resource_column")
     times = table.column(columns.time, "--time_column")
-    first: list[tuple[str, int]] = []
 
-    def read(i: int, row: int) -> tuple[str, str, float]:
+    def read(i: int, row: int) -> tuple[tuple[str, str, float], str, int]:
         learner, resource, time = (as_text(cells[i]) for cells in (learners, resources, times))
+        if newcomers and learner and not resource:
+            return (learner, "", -math.inf), "", row
         for value, what, column in ((learner, "learner", columns.learner), (resource, "resource", columns.resource),
                                     (time, "time", columns.time)):  # fmt: skip
             if not value:
@@ -114,22 +113,29 @@ def read_interactions(
         seconds = as_seconds(times[i], table.path, row, columns.time)
         if not math.isfinite(seconds):
             raise DataError("the time is missing.", file=table.path, row=row, column=columns.time)
-        first[:] = first or [(kind_of_time(time), row)]
-        if (kind := kind_of_time(time)) != first[0][0]:
-            raise DataError(
-                f"the time is {kind}, that of row {first[0][1]} is {first[0][0]}.", file=table.path, row=row, column=columns.time,
-                expected="all times written in the same way, or none can be said to be the earlier",
-            )  # fmt: skip
-        return learner, resource, seconds
+        return (learner, resource, seconds), kind_of_time(time), row
 
-    rows, rejected = _usable(table, read, skip)
-    return rows, first[0][0] != "a number", rejected
+    found, problems = _read_each(table, read)
+    kinds = [(kind, row) for _, kind, row in found if kind]
+    usual = Counter(kind for kind, _ in kinds).most_common(1)[0][0] if kinds else ""  # the first may be the odd one
+    for kind, row in kinds:
+        if kind != usual:
+            other = next(row for kind, row in kinds if kind == usual)
+            problems.append(
+                DataError(
+                    f"the time is {kind}, that of row {other} is {usual}.", file=table.path, row=row, column=columns.time,
+                    expected="all times written in the same way, or none can be said to be the earlier",
+                )
+            )  # fmt: skip
+    rows = [opening for opening, kind, _ in found if kind in ("", usual)]
+    return rows, usual != "a number", _left_out(table, sorted(problems, key=lambda e: e.row), skip, rows)
 
 
 def read_catalogue(table: Table, columns: ResourceColumns, skip: bool) -> tuple[list[dict], Rejected]:
-    """`read_resources`, with title, kind, licence, level, language and topics from columns of these names, where they are."""
+    """`read_resources`; title, kind, licence, level, language and topics without a stated name are those so called, if any."""
     names = ("title", "kind", "licence", "level", "language", "topics")
-    return read_resources(table, replace(columns, **{n: n if n in table.columns else None for n in names}), skip)
+    stated = {n: getattr(columns, n) or (n if n in table.columns else None) for n in names}
+    return read_resources(table, replace(columns, **stated), skip)
 
 
 def read_prerequisite_names(table: Table) -> dict[str, set[str]]:
@@ -174,9 +180,9 @@ def read_topics(resources: list[dict], resource_table: Table, topics: Table | No
             relevant.setdefault(topic, []).append(row["resource_id"])
     if not relevant:
         raise DataError("no resource has a topic.", file=resource_table.path, column=columns.topics)
-    texts, parents = {t: t for t in relevant}, dict.fromkeys(relevant, "")
+    texts, parents, languages = {t: t for t in relevant}, dict.fromkeys(relevant, ""), dict.fromkeys(relevant, "")
     if topics is not None:
-        texts, parents = _described(topics, columns)
+        texts, parents, languages = _described(topics, columns)
         for i, row in enumerate(resource_table.rows):
             for name in named_topics(resource_table.columns[columns.topics][i]):
                 if name not in texts:
@@ -188,19 +194,21 @@ def read_topics(resources: list[dict], resource_table: Table, topics: Table | No
     return [
         {
             "topic_id": topic, "group_id": parents[topic] or topic, "text": texts[topic],
-            "path": [texts[above] for above in path_above(topic, parents)], "language": "", "resource_ids": ids,
+            "path": [texts[above] for above in path_above(topic, parents)], "language": languages[topic], "resource_ids": ids,
         }
         for topic, ids in relevant.items()
     ]  # fmt: skip
 
 
-def _described(table: Table, columns: ResourceColumns) -> tuple[dict[str, str], dict[str, str]]:
-    """Topic -> its text, and topic -> the topic above ('' at the top)."""
+def _described(table: Table, columns: ResourceColumns) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Topic -> its text, the topic above ('' at the top), and its language, where the table has such a column."""
     ids = [as_text(v) for v in table.column(columns.topic, "--topic_column")]
     texts = [as_text(v) for v in table.column(columns.text, "--text_column")]
     above = [as_text(v) for v in table.column(columns.parent, "--parent_column")] if columns.parent else [""] * len(ids)
+    languages = [as_text(v) for v in table.columns.get(columns.language, [""] * len(ids))]
     first_row: dict[str, int] = {}
-    for topic, text, row in zip(ids, texts, table.rows, strict=True):
+    for topic, text, language, row in zip(ids, texts, languages, table.rows, strict=True):
+        _check_language(language, {"file": table.path, "row": row}, columns.language)
         if not topic or not text:
             name = columns.text if topic else columns.topic
             raise DataError(
@@ -219,7 +227,7 @@ def _described(table: Table, columns: ResourceColumns) -> tuple[dict[str, str], 
             raise DataError("there is no such topic." + (f" Did you mean '{close}'?" if close else ""), **place, found=parent)
         if path_above(topic, parents) is None:
             raise DataError("the topic lies below itself.", **place, found=parent)
-    return dict(zip(ids, texts, strict=True)), parents
+    return dict(zip(ids, texts, strict=True)), parents, dict(zip(ids, languages, strict=True))
 
 
 def named_topics(cell: object) -> list[str]:
@@ -250,14 +258,31 @@ def kind_of_time(value: object) -> str:
 
 def _usable(table: Table, read: Callable[[int, int], object], skip: bool) -> tuple[list, Rejected]:
     """What `read` (position, row number) makes of each row, and the rows it refuses."""
+    rows, problems = _read_each(table, read)
+    return rows, _left_out(table, problems, skip, rows)
+
+
+def _read_each(table: Table, read: Callable[[int, int], object]) -> tuple[list, list[DataError]]:
     rows, problems = [], []
     for i, row in enumerate(table.rows):
         try:
             rows.append(read(i, row))
         except DataError as error:
             problems.append(error)
+    return rows, problems
+
+
+def _left_out(table: Table, problems: list[DataError], skip: bool, rows: list) -> Rejected:
     refuse_bad_rows(problems, skip, rows, table.path)
-    return rows, [(table.path.name, e.row, str(e)) for e in problems]
+    return [(table.path.name, e.row, str(e)) for e in problems]
+
+
+def _check_language(code: str, place: dict, column: str | None) -> None:
+    if code and not LANGUAGE.fullmatch(code):
+        raise DataError(
+            "not a language.", **place, column=column, found=code,
+            expected="a code such as en, es or pt-BR, or an empty cell where it is unknown",
+        )  # fmt: skip
 
 
 def _refuse_half_characters(text: str, place: dict, column: str) -> None:

@@ -30,7 +30,7 @@ from trainers.parser import ConfigurationError
 from trainers.ranking import rank_resources
 from trainers.recommendation_evaluation import METRICS, JudgedQueries, judge
 from trainers.recommendation_settings import RecommendationSettings
-from trainers.recommender import Filters, Query
+from trainers.recommender import Filters, Query, Recommender
 from trainers.reranking import with_reranker
 from trainers.resource_recommendation import load
 from trainers.retrieval import TOO_CLOSE, RetrievalTrainer, contrastive_loss
@@ -531,10 +531,32 @@ def test_only_the_best_of_a_list_are_read_together_and_the_others_stay_behind_th
             return np.array([len(text) for text in texts], np.float32)
 
     table, texts = np.arange(6, dtype=np.float32)[None, None], ["a", "bb", "ccc", "dddd", "e", "ff"]
-    more = with_reranker(lambda rows: table.copy(), np.ones(1, np.float32), ["q"], texts, Longest(), 3)
+    more = with_reranker(
+        lambda rows: table.copy(), np.ones(1, np.float32), ["q"], texts, Longest(), 3, lambda row: np.ones(6, bool)
+    )
     found = more(np.array([0]))
     assert found.shape == (2, 1, 6) and found[1, 0].tolist() == [1, 1, 1, 4, 1, 2]
     assert Longest.asked == [["ff", "e", "dddd"]] and np.array_equal(more(np.array([0])), found) and len(Longest.asked) == 1
+
+
+class FirstLast:
+    """A cross-encoder that turns every list round."""
+
+    def scores(self, query, texts):
+        return np.arange(len(texts), dtype=np.float32)
+
+
+def test_what_is_read_together_is_what_may_be_shown(finished_recommender, finished_histories):
+    topics, histories = load(finished_recommender), load(finished_histories)
+    cases = ((topics, topics.query("fractions"), Filters(languages=["de"])), (histories, histories.query(history=["R001"]), None))
+    for recommender, query, filters in cases:
+        before = [p.resource_id for p in recommender.recommend([query], 8, filters)[0]]
+        recommender.settings.rerank, recommender.reranker = 8, FirstLast()
+        recommender.settings.weights["read together"] = 100.0
+        after = [p.resource_id for p in recommender.recommend([query], 8, filters)[0]]
+        assert after == before[::-1], "the best of the whole catalogue would leave this list as it was"
+        nobody = recommender.recommend([query], 8, Filters(languages=["xx"]))
+        assert nobody == [[]]
 
 
 def without_its_base(folder, copy):
@@ -741,8 +763,25 @@ def test_a_new_resource_joins_the_catalogue_by_its_text(finished_histories, scho
     bigger = recommender.with_catalogue([*rows, twin])
     _, vectors = bigger.model_scores([Query()])
     text = recommender.model.project(torch.from_numpy(bigger.embeddings[[40]])).detach().numpy()
-    assert vectors[40, :-1] == pytest.approx(text[0], abs=1e-5) and bigger.known.tolist() == [*range(40), -1]
+    assert vectors[40, :-1] == pytest.approx(text[0], abs=1e-5) and bigger.known[bigger.on_shelf].tolist() == [*range(40), -1]
     assert len(bigger.recommend([bigger.query(history=["R001"])], k=41)[0]) == 40
+
+
+def test_how_likely_what_nobody_opened_is_can_be_learnt_on_validation(finished_histories, school):
+    """To training it was never there; on validation others were, and their openings weigh what is new."""
+    found = load(finished_histories)
+    opened = school.rows(school.interactions["train"]["resource_id"])
+    assert np.array_equal(np.flatnonzero(found.never_opened), np.setdiff1d(np.arange(len(school.resources)), opened))
+    assert list(found.weights).index("never opened") == 3 and found.start_weights()["never opened"] == 0
+    found.lately = popularity(opened, len(school.resources), recent=True)
+    queries, new = [found.query(history=["R001", "R009"])] * 60, np.flatnonzero(found.never_opened)
+    features = found.features(queries)
+    assert np.array_equal(features(np.array([0]))[3, 0], found.never_opened)
+    for wanted, sign in ((np.tile(new, 60), 1), (np.tile(np.setdiff1d(opened, [0, 8]), 60), -1)):
+        weights = fit_weights(features, found.start_weights(), [wanted[i : i + 1] for i in range(60)])
+        assert sign * weights["never opened"] > 0.5
+    shelf = [{"resource_id": "new", "text": "Cells and plants"}, school.resources[0]]
+    assert found.with_catalogue(shelf).never_opened[:2].tolist() == [True, False]
 
 
 # ---- baselines ------------------------------------------------------------------------------------------------------
@@ -824,6 +863,17 @@ def test_every_place_has_a_reason(finished_recommender, finished_histories):
     assert all(p.reason.startswith("opened often") for p in lists[1]), "nothing is known of this learner"
 
 
+def test_nothing_is_said_to_be_opened_often_that_nobody_opened(finished_histories, school):
+    recommender = load(finished_histories)
+    new = {"resource_id": "new", "text": "Cells and plants"}
+    places = recommender.with_catalogue([*school.resources.to_list(), new]).recommend([recommender.query()], 163)[0]
+    reasons = {p.resource_id: p.reason for p in places}
+    ids = [row["resource_id"] for row in recommender.resources]
+    never = {ids[i] for i in np.flatnonzero(recommender.never_opened & (recommender.lately == 0))} | {"new"}
+    assert len(never) > 1 and {reasons[i] for i in never} == {"nobody is known to have opened it"}
+    assert {reasons[i] for i in ids if i not in never} == {"opened often lately", "opened often"}
+
+
 def test_predict_writes_lists_for_topics(finished_recommender, predict, tmp_path):
     path = tmp_path / "topics.csv"
     path.write_text("name,about\nq1,fractions\nq2,angles of a triangle\n")
@@ -842,6 +892,58 @@ def test_predict_writes_lists_for_topics(finished_recommender, predict, tmp_path
     path.write_text("name,about\nq1,fractions\nq2,\n")
     with pytest.raises(DataError, match="row 3.*"):
         predict.main(argv)
+
+
+def with_template(folder, copy, template: str):
+    """The folder with a model that reads more of a topic."""
+    shutil.copytree(folder, copy)
+    artifact = json.loads((copy / "edu_recipes.json").read_text())
+    artifact["settings"]["query_template"] = template
+    (copy / "edu_recipes.json").write_text(json.dumps(artifact))
+    return copy
+
+
+def test_predict_asks_what_the_model_was_trained_to_read(finished_recommender, predict, tmp_path, monkeypatch):
+    folder = with_template(finished_recommender, tmp_path / "model", "{path}{text} ({language})")
+    (tmp_path / "topics.csv").write_text("text,above,tongue\nangles,geometry; triangles,en\nfractions,,de\n")
+    argv = ["--model", str(folder), "--input_file", str(tmp_path / "topics.csv"), "--k", "2", "--output_file"]
+    for column, words in (("path", ["--language_column", "tongue"]), ("language", ["--path_column", "above"])):
+        with pytest.raises(ConfigurationError, match=f"reads the {column} of a topic.* --{column}_column"):
+            predict.main([*argv, str(tmp_path / "lists.csv"), *words])
+    asked, embed_all = [], Recommender._embed
+    monkeypatch.setattr(Recommender, "_embed", lambda self, texts: asked.extend(texts) or embed_all(self, texts))
+    predict.main([*argv, str(tmp_path / "lists.csv"), "--path_column", "above", "--language_column", "tongue"])
+    assert {"geometry > triangles > angles (en)", "fractions (de)"} <= set(asked)
+
+
+def test_a_query_for_which_nothing_is_left_has_a_row_that_says_so(finished_recommender, predict, tmp_path):
+    (tmp_path / "topics.csv").write_text("text\nfractions\nangles\n")
+    (tmp_path / "shelf.csv").write_text("resource,text,level,language\nx1,Halves,7,en\nx2,Hälften,8,de\n")
+    argv = ["--model", str(finished_recommender), "--input_file", str(tmp_path / "topics.csv"), "--resources_file"]
+    argv += [str(tmp_path / "shelf.csv"), "--output_file", str(tmp_path / "lists.csv"), "--languages", "en", "--levels", "8"]
+    predict.main(argv)
+    rows = list(csv.DictReader((tmp_path / "lists.csv").open()))
+    assert [(r["query"], r["rank"], r["resource_id"], r["reason"]) for r in rows] == [
+        (topic, "0", "", "nothing is left that may be shown") for topic in ("fractions", "angles")
+    ]
+
+
+def test_columns_of_another_catalogue_may_have_other_names(finished_recommender, predict, tmp_path):
+    (tmp_path / "topics.csv").write_text("text\nfractions\n")
+    (tmp_path / "shelf.csv").write_text(
+        "resource,text,name,rights,grade,tongue,sort,about\nx1,Halves,First,free,7,en,video,fractions\n"
+        "x2,Thirds,Second,free,8,de,text,angles\n"
+    )
+    renamed = dict(title="name", licence="rights", level="grade", language="tongue", kind="sort", topics="about")
+    argv = ["--model", str(finished_recommender), "--input_file", str(tmp_path / "topics.csv"), "--resources_file"]
+    argv += [str(tmp_path / "shelf.csv"), "--output_file", str(tmp_path / "lists.csv"), "--languages", "en", "--levels", "7"]
+    argv += ["--licences", "free", "--kinds", "video"]
+    with pytest.raises(ConfigurationError, match="no resource has the language 'en'"):
+        predict.main(argv)
+    predict.main([*argv, *(word for name, column in renamed.items() for word in (f"--{name}_column", column))])
+    assert [r["title"] for r in csv.DictReader((tmp_path / "lists.csv").open())] == ["First"]
+    with pytest.raises(DataError, match="no column 'grades'.*--level_column"):
+        predict.main([*argv, "--level_column", "grades"])
 
 
 @pytest.mark.parametrize(
@@ -888,6 +990,41 @@ def test_predict_forgets_the_history_of_who_opted_out(finished_histories, predic
         name: sum("decimals" in topics[r["resource_id"]] for r in rows if r["query"] == name) for name in ("ann", "bob")
     }
     assert with_decimals["ann"] > 0 == with_decimals["bob"]
+
+
+def test_predict_asks_for_a_learner_who_opened_nothing(finished_histories, predict, tmp_path):
+    (tmp_path / "log.csv").write_text("learner,resource,time\nann,,\nbob,R001,1\nbob,R009,2\n")
+    argv = ["--model", str(finished_histories), "--input_file", str(tmp_path / "log.csv"), "--output_file"]
+    predict.main([*argv, str(tmp_path / "lists.csv")])
+    rows = list(csv.DictReader((tmp_path / "lists.csv").open()))
+    newcomer = load(finished_histories).predict_columns([{}])["resource_id"]
+    assert [r["resource_id"] for r in rows if r["query"] == "ann"] == newcomer
+    assert [r["resource_id"] for r in rows if r["query"] == "bob"] != newcomer
+    (tmp_path / "log.csv").write_text("learner,resource,time\nann,,\n,,5\n")
+    with pytest.raises(DataError, match="row 3.*the learner is missing"):
+        predict.main([*argv, str(tmp_path / "lists.csv")])
+    with pytest.raises(ConfigurationError, match="a learner's list is named by --learner_column"):
+        predict.main([*argv, str(tmp_path / "lists.csv"), "--id_column", "time"])
+
+
+def test_a_history_may_hold_what_is_no_longer_on_the_shelf(finished_histories, predict, school, tmp_path):
+    """The model knows it and reads it; it is not shown, and its words are no filter."""
+    known = load(finished_histories)
+    shelf = [row for row in school.resources.to_list() if row["resource_id"] not in ("R001", "R009")]
+    smaller = known.with_catalogue(shelf)
+    whole, part = (r.recommend([r.query(history=["R001", "R009"])], 162)[0] for r in (known, smaller))
+    assert [(p.resource_id, p.reason) for p in part] == [(p.resource_id, p.reason) for p in whole]
+    assert [p.score for p in part] == pytest.approx([p.score for p in whole], abs=1e-4)
+    everything = smaller.recommend([smaller.query(history=["R001"])], 200, again=True)[0]
+    assert len(everything) == len(shelf) and not {"R001", "R009"} & {p.resource_id for p in everything}
+    (tmp_path / "shelf.csv").write_text("resource,text,language\nx1,Halves and thirds,en\nR002,Whole numbers,en\n")
+    (tmp_path / "log.csv").write_text("learner,resource,time\nann,R001,1\nann,R009,2\n")
+    argv = ["--model", str(finished_histories), "--input_file", str(tmp_path / "log.csv"), "--output_file"]
+    argv += [str(tmp_path / "lists.csv"), "--resources_file", str(tmp_path / "shelf.csv")]
+    predict.main(argv)
+    assert {r["resource_id"] for r in csv.DictReader((tmp_path / "lists.csv").open())} == {"x1", "R002"}
+    with pytest.raises(ConfigurationError, match="no resource has the language 'de'; there is en"):
+        predict.main([*argv, "--languages", "de"])
 
 
 def test_who_opted_out_is_in_no_training(tmp_path):

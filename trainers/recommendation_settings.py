@@ -67,7 +67,7 @@ class RecommendationSettings:
             ("resource_template", self.resource_template, RESOURCE_FIELDS, {"title", "text"}),
         ):
             try:
-                fields = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+                fields = fields_of(template)
             except ValueError as error:
                 raise ConfigurationError(f"--{option} {template!r} cannot be read: {error}.") from error
             if fields - known or not fields & needed:
@@ -95,6 +95,11 @@ class RecommendationSettings:
         """What the encoder reads of a resource with the columns of `edu_datasets.schema.RESOURCES`."""
         filled = {n: resource.get(n) or "" for n in RESOURCE_FIELDS} | {"topics": ", ".join(resource.get("topics") or [])}
         return " ".join(self.resource_template.format(**filled).split())
+
+
+def fields_of(template: str) -> set[str]:
+    """The names in braces of a template."""
+    return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
 
 
 def title_of(resource: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from .reranking import Reranker, with_reranker
 from .text_encoder import embed_texts
 
 TOPIC_FEATURES = {"encoder": 1.0, "words (BM25)": 0.3, "encoder, other topics": -0.6, "words, other topics": 0.0}
-HISTORY_FEATURES = {"model": 1.0, "opened lately": 0.0, "like the last opened": 0.0}
+HISTORY_FEATURES = {"model": 1.0, "like the last opened": 0.0, "opened lately": 0.0, "never opened": 0.0}
 """Feature -> the weight it begins with; see `Recommender.features`."""
 CLOSE = 0.3  # a cosine from which on a reason speaks of closeness
 
@@ -128,12 +128,14 @@ class Recommender:
         lately: How often each resource was opened lately, float (resources,); zeros where not given.
         known: For each resource its number in a sequential model, -1 where it is new; in order where not given.
         reranker: A cross-encoder that reads the best `settings.rerank` of each list.
+        on_shelf: What may be recommended, bool (resources,); the rest is known from histories alone. All where not given.
     """
 
     def __init__(
         self, model: PreTrainedModel, settings: RecommendationSettings, resources: Sequence[Mapping[str, Any]],
         encoder: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase | None, embeddings: np.ndarray | None = None,
         lately: np.ndarray | None = None, known: np.ndarray | None = None, reranker: Reranker | None = None,
+        on_shelf: np.ndarray | None = None,
     ):  # fmt: skip
         self.reranker = reranker
         self.model, self.settings, self.resources = model, settings, list(resources)
@@ -142,6 +144,7 @@ class Recommender:
         self.embeddings = self._embed(self.read) if embeddings is None else embeddings
         self.lately = np.zeros(len(self.resources)) if lately is None else lately
         self.known = np.arange(len(self.resources)) if known is None else known
+        self.on_shelf = np.ones(len(self.resources), bool) if on_shelf is None else on_shelf
 
     @functools.cached_property
     def lexical(self) -> LexicalIndex:
@@ -152,6 +155,17 @@ class Recommender:
     def number_of(self) -> dict[str, int]:
         """resource_id -> its number."""
         return {row["resource_id"]: i for i, row in enumerate(self.resources)}
+
+    @property
+    def never_opened(self) -> np.ndarray:
+        """Whether nobody opened a resource in training, bool (resources,); beside an encoder the last openings alone tell."""
+        return self.lately == 0 if self.settings.architecture == "encoder" else self._untrained
+
+    @functools.cached_property
+    def _untrained(self) -> np.ndarray:
+        """Whether a sequential model knows a resource by its text alone: its own embedding begins at 0 and moves with use."""
+        own = self.model.own.weight.detach().cpu().numpy()
+        return (self.known < 0) | ~own[np.maximum(self.known, 0)].any(axis=1)
 
     # ---- scores -------------------------------------------------------------------------------------------------------
 
@@ -171,20 +185,26 @@ class Recommender:
             return self._read_histories([query.history for query in queries])
         return self._embed(self._in_words(queries)) * np.float32(self.settings.scale), self.embeddings
 
-    def features(self, queries: Sequence[Query]) -> Features:
+    def features(self, queries: Sequence[Query], shown: Callable[[int], np.ndarray] | None = None) -> Features:
         """The scores that the ranking weighs; they come in the order of `start_weights`.
 
         Of a topic: the encoder's cosine times `scale`; BM25; and for each, how well a resource answers the topics of the
         catalogue altogether (the logarithm of its summed exponentials), which tells what answers many a topic and none in
         particular (Dinu et al. 2015 call it a hub). Only the names of these topics are used, never what is relevant to them.
-        Of a history: the model's logit; the logarithm of how often a resource was opened lately; the cosine to the mean of the
-        last few resources times `scale`. Of both, where there is a cross-encoder, what it says of the best.
+        Of a history: the model's logit; the cosine to the mean of the last few resources times `scale`; the logarithm of how
+        often a resource was opened lately; and whether it was never opened, for how likely that is training cannot tell, and
+        validation can. Of both, where there is a cross-encoder, what it says of the best.
+
+        Args:
+            queries: Topics or histories.
+            shown: From the number of a query to what may be shown to it, bool (resources,); all but its history if not given.
         """
         features = self._features(queries)
         if self.reranker is None:
             return features
         first = np.array([value for name, value in self.weights.items() if name != READ_TOGETHER], np.float32)
-        return with_reranker(features, first, self._in_words(queries), self.read, self.reranker, self.settings.rerank)
+        shown = shown or (lambda row: _without(self.on_shelf, queries[row].history))
+        return with_reranker(features, first, self._in_words(queries), self.read, self.reranker, self.settings.rerank, shown)
 
     def _features(self, queries: Sequence[Query]) -> Features:
         of_query, of_resource = self.model_scores(queries)
@@ -199,11 +219,11 @@ class Recommender:
 
             return topic_features
         last = mean_of_last([query.history for query in queries], self.embeddings) * np.float32(self.settings.scale)
-        lately = np.log1p(self.lately).astype(np.float32)
+        shared = np.stack([np.log1p(self.lately), self.never_opened]).astype(np.float32)
 
         def history_features(rows: np.ndarray) -> np.ndarray:
-            logits = of_query[rows] @ of_resource.T
-            return np.stack([logits, np.broadcast_to(lately, logits.shape), last[rows] @ self.embeddings.T])
+            own = np.stack([of_query[rows] @ of_resource.T, last[rows] @ self.embeddings.T])
+            return np.concatenate([own, np.broadcast_to(shared[:, None], own.shape)])
 
         return history_features
 
@@ -267,19 +287,21 @@ class Recommender:
         """
         if not len(queries):
             return []
-        filters, features, weights = filters or Filters(), self.features(queries), self.weights
+        filters, weights = filters or Filters(), self.weights
         topics = [None if own is None else frozenset(own) for own in mastered or [None] * len(queries)]
-        allowed = {own: filters.allowed(self.resources, own) for own in set(topics)}
+        allowed = {own: self.on_shelf & filters.allowed(self.resources, own) for own in set(topics)}
 
-        def shown(rows: np.ndarray) -> np.ndarray:
+        def shown(row: int) -> np.ndarray:
+            return _without(allowed[topics[row]], () if again else queries[row].history)
+
+        def weighed(rows: np.ndarray) -> np.ndarray:
             table = fused(features, weights)(rows)
-            for own, row in zip(table, rows, strict=True):
-                own[~allowed[topics[row]]] = -np.inf
+            for own, row in zip(table, rows.tolist(), strict=True):
+                own[~shown(row)] = -np.inf
             return table
 
-        nothing = [np.zeros(0, np.int64)] * len(queries)
-        seen = None if again else [query.history for query in queries]
-        ranking = rank_resources(shown, nothing, len(self.resources), seen, depth=k)
+        features, nothing = self.features(queries, shown), [np.zeros(0, np.int64)] * len(queries)
+        ranking = rank_resources(weighed, nothing, len(self.resources), depth=k)
         lists = []
         for row, (query, top, scores) in enumerate(zip(queries, ranking.top, ranking.scores, strict=True)):
             table = features(np.array([row]))[:, 0]
@@ -301,12 +323,15 @@ class Recommender:
             asked = {word: shown for shown in re.findall(r"\w+", query.text) for word in words_of(shown)}
             shared = [shown for word, shown in asked.items() if word in set(words_of(self.read[number]))]
             return f"names {', '.join(shared)}" if shared else "close in meaning"
+        moved = list(self.weights)[parts.argmax()]
         if len(query.history):
             near = self.embeddings[query.history] @ self.embeddings[number]
             closest = int(query.history[near.argmax()])
-            if near.max() >= CLOSE and parts.argmax() != 1:
+            if near.max() >= CLOSE and moved != "opened lately":
                 return f"goes with '{title_of(self.resources[closest])}'"
-        if parts.argmax() == 1 or not len(query.history):
+        if self.lately[number] == 0 and self.never_opened[number]:
+            return "nobody is known to have opened it"
+        if moved == "opened lately" or not len(query.history):
             return "opened often lately" if self.lately[number] > 0 else "opened often"
         return "opened by learners with a like history"
 
@@ -338,10 +363,29 @@ class Recommender:
         return Query(text, path, language, np.array(numbers, np.int64))
 
     def with_catalogue(self, resources: Sequence[Mapping[str, Any]]) -> Recommender:
-        """The same model before another catalogue; what it knows of a resource it finds by its id."""
+        """The same model before another catalogue; what it knows of a resource it finds by its id.
+
+        A sequential model still reads in a history what is not in the catalogue any more.
+        """
         blank = dict.fromkeys(("title", "text", "kind", "licence", "level", "language"), "") | {"topics": []}
         rows = [{**blank, **row} for row in resources]
+        embeddings = self._embed([self.settings.read_resource(row) for row in rows])
         here = np.array([self.number_of.get(row["resource_id"], -1) for row in rows], np.int64)
+        gone = np.zeros(0, np.int64)
+        if self.settings.architecture == "sequential":
+            gone = np.setdiff1d(np.arange(len(self.resources)), here)
+            rows += [self.resources[i] for i in gone]
+            embeddings = np.concatenate([embeddings, self.embeddings[gone]])
+        here = np.concatenate([here, gone])
         known = np.where(here >= 0, self.known[here] if len(self.known) else -1, -1)
         lately = np.where(here >= 0, self.lately[here] if len(self.lately) else 0, 0)
-        return Recommender(self.model, self.settings, rows, self.encoder, self.tokenizer, None, lately, known, self.reranker)
+        on_shelf = np.arange(len(rows)) < len(resources)
+        parts = self.model, self.settings, rows, self.encoder, self.tokenizer, embeddings, lately, known, self.reranker
+        return Recommender(*parts, on_shelf=on_shelf)
+
+
+def _without(allowed: np.ndarray, history: Sequence[int]) -> np.ndarray:
+    """What is allowed and does not stand in a history, bool (resources,)."""
+    shown = allowed.copy()
+    shown[np.asarray(history, np.int64)] = False
+    return shown

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -52,8 +52,10 @@ def read_together(tokenizer: PreTrainedTokenizerBase, query: str, texts: Sequenc
 
 
 def with_reranker(features: Features, weights: np.ndarray, queries: Sequence[str], texts: Sequence[str],
-                  reranker: Reranker, depth: int) -> Features:  # fmt: skip
+                  reranker: Reranker, depth: int, shown: Callable[[int], np.ndarray]) -> Features:  # fmt: skip
     """The features and one more: what the cross-encoder says of the best `depth`; all others get the least that it said of these.
+
+    It reads what may be shown alone: the best of the whole catalogue may all be filtered out, and the list would be as it was.
 
     Args:
         features: Of the queries.
@@ -62,6 +64,7 @@ def with_reranker(features: Features, weights: np.ndarray, queries: Sequence[str
         texts: What is read of the resources.
         reranker: The cross-encoder.
         depth: So many of each query are read.
+        shown: From the number of a query to what may be shown to it, bool (resources,).
     """
     known: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -70,10 +73,11 @@ def with_reranker(features: Features, weights: np.ndarray, queries: Sequence[str
         said = np.empty((1, *table.shape[1:]), np.float32)
         for place, row in enumerate(rows.tolist()):
             if row not in known:
-                best = np.argsort(-np.tensordot(weights, table[:, place], 1), kind="stable")[:depth]
+                may = np.flatnonzero(shown(row))
+                best = may[np.argsort(-np.tensordot(weights, table[:, place, may], 1), kind="stable")[:depth]]
                 known[row] = best, reranker.scores(queries[row], [texts[i] for i in best])
             best, scores = known[row]
-            said[0, place] = scores.min()
+            said[0, place] = scores.min() if len(best) else 0
             said[0, place, best] = scores
         return np.concatenate([table, said])
 
