@@ -167,6 +167,14 @@ def read_learners(table: Table, columns: ResourceColumns) -> set[str]:
     return set(learners)
 
 
+def opted_out_unknown(unknown: int, named: int) -> str:
+    """What is told where learners who opted out have no opening; it holds no id."""
+    return (
+        f"{unknown} of the {named} learners who opted out are not in the log: their openings are used all the same if their ids "
+        "are written in another way there."
+    )
+
+
 def read_topics(resources: list[dict], resource_table: Table, topics: Table | None, columns: ResourceColumns) -> list[dict]:
     """Rows of `schema.TOPICS`: the topics that the resources name, described by a table of their own where there is one.
 

@@ -31,6 +31,7 @@ from .provenance import Provenance
 from .resource_tables import (
     ResourceColumns,
     kind_of_time,
+    opted_out_unknown,
     path_above,
     read_interactions,
     read_learners,
@@ -61,6 +62,7 @@ class ResourceDataset(Provenance):
         all_topics: The topics before the split, with all relevant resources.
         trainable: Bool array (resources,): what training on topics may use, as positive and as negative.
         train_only: Topics that the source does not test on.
+        all_interactions: The interactions before a sample of the learners was drawn: what those who are left had opened.
     """
 
     resources: Dataset
@@ -70,6 +72,7 @@ class ResourceDataset(Provenance):
     all_topics: Dataset
     trainable: np.ndarray
     train_only: frozenset[str] = frozenset()
+    all_interactions: DatasetDict = field(default_factory=DatasetDict)
 
     @functools.cached_property
     def row_of(self) -> dict[str, int]:
@@ -95,7 +98,8 @@ class ResourceDataset(Provenance):
         if not self.interactions:
             raise DataError(f"{self.name} has no interactions.", fix="Name a file of them with --interactions_file.")
         past: dict[str, list[dict]] = defaultdict(list)
-        for row in (row for name in SPLITS[: SPLITS.index(split)] or ("train",) for row in self.interactions[name].to_list()):
+        before = [self.all_interactions[name] for name in SPLITS[: SPLITS.index(split)]] or [self.interactions["train"]]
+        for row in (row for rows in before for row in rows.to_list()):
             past[row["learner_id"]].append(row)
         if split == "train":
             return _dataset([_history(learner, rows, []) for learner, rows in past.items()], HISTORIES)
@@ -220,7 +224,7 @@ def load_resources(
         separator: See `files.read_table`.
         skip_bad_rows: Leave rows that cannot be used out, and list them, instead of ending the run.
         max_train_samples: Keep a random part of the topics and of the learners of training.
-        max_eval_samples: Keep a random part of those of validation and of test.
+        max_eval_samples: Keep a random part of those of validation and of test; their histories stay whole.
 
     Raises:
         DataError: With file, row and column.
@@ -253,6 +257,8 @@ def load_resources(
         away = read_learners(read_table(opt_out_file, encoding, separator), columns or ResourceColumns())
         kept = [row for row in source.interactions if row[0] not in away]
         source.left_out["openings of learners who opted out"] = len(source.interactions) - len(kept)
+        if unknown := away - {row[0] for row in source.interactions}:
+            source.warnings.append(opted_out_unknown(len(unknown), len(away)))
         if source.interactions and not kept:
             raise DataError("all learners opted out.", file=Path(opt_out_file))
         source.interactions = kept
@@ -325,6 +331,7 @@ def _assemble(source: _Source, folds: tuple[int, int, int], cuts: tuple) -> Reso
         raise DataError(f"{source.name} has no interactions to cut by time.", fix="Leave --validation_from and --test_from out.")
     return ResourceDataset(
         resources, topics, interactions, source.name, all_topics, trainable, frozenset(source.train_only),
+        DatasetDict(interactions),
         split_protocol=protocol, licence=source.licence, rows_read=source.rows_read, rejected=source.rejected, left_out=left_out,
         warnings=source.warnings,
     )  # fmt: skip
@@ -573,6 +580,12 @@ def _learning_equality(folder: Path) -> _Source:
     )
     option = "a column of the distribution:"
     cells = (content.column(c, option) for c in ("id", "title", "description", "kind", "text", "language", "license"))
+    for table in (topics, content):
+        first_row: dict[str, int] = {}
+        for number, row in zip(table.column("id", option), table.rows, strict=True):
+            if first_row.setdefault(number, row) != row:
+                first = first_row[number]
+                raise DataError(f"the id stands in row {first} too.", file=table.path, row=row, column="id", found=number)
     source = _Source("learning_equality", [], rows_read=len(topics) + len(content) + len(correlations))
     for row, number, title, description, kind, text, language, licence in zip(content.rows, *cells, strict=True):
         whole = "\n\n".join(part.strip() for part in (description, text) if part.strip())
@@ -582,7 +595,7 @@ def _learning_equality(folder: Path) -> _Source:
             source.rejected.append((content.path.name, row, "neither a title nor a text"))
     known = {r["resource_id"]: r for r in source.resources}
     names = ("id", "title", "description", "channel", "category", "language", "parent")
-    described = dict(zip(topics.columns["id"], zip(*(topics.column(c, option) for c in names), strict=True), strict=True))
+    described = dict(zip(topics.column("id", option), zip(*(topics.column(c, option) for c in names), strict=True), strict=True))
     for row, topic, ids in zip(
         correlations.rows, *(correlations.column(c, option) for c in ("topic_id", "content_ids")), strict=True
     ):

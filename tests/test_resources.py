@@ -126,6 +126,34 @@ def test_bad_rows_are_listed_when_asked(tmp_path):
     assert CANARY not in str(data.rejected) and CANARY not in str(data.facts())
 
 
+def test_the_odd_time_is_the_one_that_is_refused_wherever_it_stands(tmp_path):
+    rows = [f"{CANARY},r1,17", *openings(10, 20, 30)]
+    data = own(tmp_path, interactions=rows, skip_bad_rows=True)
+    assert [(file, row) for file, row, _ in data.rejected] == [("interactions.csv", 2)]
+    assert sum(map(len, data.interactions.values())) == 200
+    refused("interactions.csv row 2 column 'time' a number row 3 a date same way", lambda: own(tmp_path, interactions=rows))
+
+
+def test_who_opted_out_and_is_not_in_the_log_is_counted_and_not_named(tmp_path):
+    away = table(tmp_path / "away.csv", "learner", f"{CANARY}-0", f"{CANARY} 1", f"{CANARY} 2")
+    data = own(tmp_path, interactions=openings(10, 20, 30), opt_out_file=away)
+    assert data.left_out == {"openings of learners who opted out": 20}
+    assert data.warnings[0].startswith("2 of the 3 learners who opted out are not in the log") and CANARY not in data.warnings[0]
+    away = table(tmp_path / "away.csv", "learner", f"{CANARY}-0")
+    assert not own(tmp_path, interactions=openings(10, 20, 30), opt_out_file=away).warnings
+
+
+def test_topics_may_state_their_language(tmp_path):
+    about = [f"t{i},About {i},{'de' if i else ''}" for i in range(10)]
+    data = on_topics(tmp_path, topics=about, about="topic,text,language")
+    assert {t["topic_id"]: t["language"] for t in data.all_topics} == {f"t{i}": "de" if i else "" for i in range(10)}
+    about[3] = "t3,About 3,German"
+    refused(
+        "topics.csv row 5 column 'language' not a language German",
+        lambda: on_topics(tmp_path, topics=about, about="topic,text,language"),
+    )
+
+
 # ---- broken inputs ------------------------------------------------------------------------------------------------------
 
 BROKEN_RESOURCES = {
@@ -413,6 +441,18 @@ def test_samples_keep_whole_topics_and_learners(tmp_path):
     assert len(set(data.interactions["train"]["learner_id"])) == 3 and len(data.interactions["train"]) == 48
 
 
+def test_a_sample_of_the_learners_of_training_does_not_cut_the_histories_of_others(tmp_path):
+    rows = openings(10, 20, 30)
+    whole, cut = (own(tmp_path, interactions=rows, **few) for few in ({}, {"max_train_samples": 1, "max_eval_samples": 2}))
+    assert len(cut.histories("train")) == 1 and len(whole.histories("train")) == 10
+    for split in ("validation", "test"):
+        for rolling in (False, True):
+            every = whole.histories(split, rolling=rolling).to_list()
+            part = cut.histories(split, rolling=rolling).to_list()
+            assert len({row["learner_id"] for row in part}) == 2 and all(row in every for row in part)
+            assert not any(row["cold_learner"] for row in part)
+
+
 def test_a_sample_of_the_test_topics_does_not_bring_the_others_back(tmp_path):
     held = set(on_topics(tmp_path, shelf(80, 20)).topics["test"]["topic_id"])
     data = on_topics(tmp_path, shelf(80, 20), max_eval_samples=1)
@@ -619,6 +659,21 @@ def test_a_correlation_of_an_unknown_topic_is_refused(tmp_path):
         "correlations.csv row 2 column 'topic_id' t_zz",
         lambda: load_resources("learning_equality", data_dir=learning_equality(tmp_path, ["t_zz,k_00"])),
     )
+
+
+@pytest.mark.parametrize(
+    "name, change, words",
+    [
+        ("topics", lambda lines: [lines[0].replace("id,", "number,", 1), *lines[1:]], "topics.csv no column 'id'"),
+        ("content", lambda lines: [lines[0].replace("id,", "number,", 1), *lines[1:]], "content.csv no column 'id'"),
+        ("topics", lambda lines: [*lines, lines[2]], "topics.csv row 26 column 'id' in row 3 too t_00"),
+        ("content", lambda lines: [*lines, lines[2]], "content.csv row 21 column 'id' in row 3 too k_01"),
+    ],
+)
+def test_tables_of_learning_equality_have_an_id_a_row(name, change, words, tmp_path):
+    path = learning_equality(tmp_path, ["t_00,k_00"]) / "learning_equality" / f"{name}.csv"
+    table(path, *change(path.read_text().splitlines()))
+    refused(words, lambda: load_resources("learning_equality", data_dir=tmp_path))
 
 
 # ---- the real files -------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ writes it) by what the learner is ready for. Learners in --opt_out_file get list
 another catalogue.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from edu_datasets import DataError, ResourceColumns, read_mastery
 from edu_datasets.files import Table, as_text, read_table, require_file
 from edu_datasets.resource_tables import (
     named_topics,
+    opted_out_unknown,
     read_catalogue,
     read_interactions,
     read_learners,
@@ -105,6 +107,8 @@ def predict(args: PredictArguments, own: Arguments) -> Sequence[tuple]:
         histories: dict[str, list[str]] = {}
         for learner, resource, _ in sorted(opened, key=lambda row: row[2]):
             histories.setdefault(learner, []).extend([resource] if resource and learner not in away else [])
+        if unknown := away - set(histories):
+            logging.warning("%s", opted_out_unknown(len(unknown), len(away)))
         names, queries = list(histories), [recommender.query(history=history) for history in histories.values()]
         mastered = None if mastery is None else [mastery.get(name, set()) for name in names]
 
