@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import torch
 from conftest import ROOT, load_recipe
 from safetensors.torch import load_file
+from transformers import EvalPrediction
 
 from edu_datasets import DataError, load_resources
 from trainers import gradient_cache, ranking, retrieval
@@ -33,7 +35,7 @@ from trainers.recommendation_settings import RecommendationSettings
 from trainers.recommender import Filters, Query, Recommender
 from trainers.reranking import with_reranker
 from trainers.resource_recommendation import load
-from trainers.retrieval import TOO_CLOSE, RetrievalTrainer, contrastive_loss
+from trainers.retrieval import SHARES, TOO_CLOSE, RetrievalTrainer, contrastive_loss
 from trainers.text_encoder import embed, embed_texts
 
 
@@ -621,8 +623,27 @@ def test_the_mean_of_weights_is_never_worse_on_validation(tiny_model, school, tm
     before = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
     trainer.fit()
     after = dict(trainer.model.named_parameters())
-    moved = [n for n in before if not torch.equal(before[n], after[n])]
-    assert moved and 0 < trainer.share <= 1 and f"{trainer.share:g}" in trainer.mixing
+    found = {float(share): float(value) for share, value in re.findall(r"(\d\.\d\d) (\d\.\d{4})", trainer.mixing)}
+    assert tuple(found) == SHARES and len(set(found.values())) > 2 and found[trainer.share] == max(found.values())
+    kept = trainer.validation_metrics(EvalPrediction(trainer.logits(trainer.eval_dataset), None))["ndcg_at_10"]
+    assert kept == pytest.approx(found[trainer.share], abs=1e-4), "the weights that were chosen are those that are kept"
+    assert f"share of the trained weights {trainer.share:g};" in trainer.mixing
+    assert any(not torch.equal(before[n], after[n]) for n in before) is (trainer.share > 0)
+
+
+def test_a_training_that_only_harms_is_taken_back(tiny_model, school, tmp_path, monkeypatch):
+    trainer = retrieval_trainer(tiny_model, school, tmp_path)
+    before = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
+    with torch.no_grad():
+        for p in trainer.model.parameters():
+            p.add_(float(p.requires_grad))
+    monkeypatch.setattr(trainer, "validation_metrics", lambda _: {"ndcg_at_10": float(far(before, current(trainer)) < 1e-5)})
+    trainer._mix()
+    assert trainer.share == 0 and all(torch.equal(before[n], p) for n, p in trainer.model.named_parameters())
+
+
+def current(trainer) -> dict[str, torch.Tensor]:
+    return {name: p.detach() for name, p in trainer.model.named_parameters()}
 
 
 # ---- nothing from the future ----------------------------------------------------------------------------------------
@@ -970,9 +991,9 @@ def test_predict_refuses_what_would_show_nothing_or_too_much(words, message, fin
     assert message in str(error.value) and error.value.exit_code == 2 and not (tmp_path / "lists.csv").exists()
 
 
-def test_predict_forgets_the_history_of_who_opted_out(finished_histories, predict, tmp_path):
+def test_predict_forgets_the_history_of_who_opted_out(finished_histories, predict, tmp_path, caplog):
     (tmp_path / "log.csv").write_text("learner,resource,time\nann,R001,1\nann,R009,2\nbob,R001,1\nbob,R009,2\n")
-    (tmp_path / "away.csv").write_text("learner\nbob\n")
+    (tmp_path / "away.csv").write_text("learner\nbob\nBob 7\n")
     (tmp_path / "mastery.csv").write_text("learner_id,concept,mastery\nann,whole numbers,0.9\nbob,whole numbers,0.1\n")
     (tmp_path / "before.csv").write_text("before,after\nwhole numbers,decimals\n")
     argv = ["--model", str(finished_histories), "--input_file", str(tmp_path / "log.csv"), "--k", "150",
@@ -983,6 +1004,7 @@ def test_predict_forgets_the_history_of_who_opted_out(finished_histories, predic
     assert "R001" not in lists["ann"] and "R001" in lists["bob"] and lists["ann"] != lists["bob"]
     newcomer = load(finished_histories).predict_columns([{}], k=150)["resource_id"]
     assert lists["bob"] == newcomer
+    assert "1 of the 2 learners who opted out are not in the log" in caplog.text and "Bob 7" not in caplog.text
     predict.main([*argv, "--mastery_file", str(tmp_path / "mastery.csv"), "--prerequisites_file", str(tmp_path / "before.csv")])
     rows = list(csv.DictReader((tmp_path / "lists.csv").open()))
     topics = {row["resource_id"]: row["topics"] for row in load(finished_histories).resources}
