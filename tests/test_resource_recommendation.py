@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -37,6 +38,8 @@ from trainers.reranking import with_reranker
 from trainers.resource_recommendation import load
 from trainers.retrieval import SHARES, TOO_CLOSE, RetrievalTrainer, contrastive_loss
 from trainers.text_encoder import embed, embed_texts
+
+RECIPE = ROOT / "recipes/resource_recommendation.py"
 
 
 @pytest.fixture(scope="module")
@@ -319,6 +322,21 @@ def test_near_copies_of_a_relevant_resource_are_relevant_in_training(tiny_model,
         assert all(trainer.relevant[int(q), int(group)] > 0 for q in owners)
 
 
+def test_the_trainer_spares_another_pair_of_the_same_topic(tiny_model, school, tmp_path):
+    trainer = retrieval_trainer(tiny_model, school, tmp_path)
+    first, other = (np.flatnonzero(trainer.pairs[:, 0] == topic) for topic in (0, 1))
+    only = next(i for i in other if not trainer.relevant[0, trainer.copies[trainer.pairs[i, 1]]])
+    batch = trainer.data_collator([trainer.train_dataset[int(i)] for i in (first[0], first[1], only)])
+    topic = [0, 1, *(int(trainer.pairs[only, 1] == r) for r in batch["resources"])]  # queries, and then resources
+    embeddings = torch.empty(len(topic), 2)
+    embeddings[batch["order"]] = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])[topic]  # all of one topic in one place
+    assert trainer.contrast(embeddings, batch) < 1e-6
+    trainer.relevant = trainer.relevant.tolil()  # the twin: the topic does not know its second resource
+    trainer.relevant[0, trainer.copies[trainer.pairs[first[1], 1]]] = 0
+    trainer.relevant = trainer.relevant.tocsr()
+    assert trainer.contrast(embeddings, batch) > 0.69, "a duplicate positive that counts as a negative costs log 2 at least"
+
+
 def test_no_positive_and_no_hard_negative_comes_from_a_held_out_topic(tiny_model, school, tmp_path):
     trainer = retrieval_trainer(tiny_model, school, tmp_path, hard_negatives=3)
     held = {r for s in ("validation", "test") for ids in school.topics[s]["resource_ids"] for r in ids}
@@ -370,8 +388,23 @@ def arguments(model, out, *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def one_process(recipe, tiny_model, tmp_path_factory):
     out = tmp_path_factory.mktemp("one") / "run"
-    recipe.main(arguments(tiny_model, out))
+    with (out.parent / "log").open("w") as log, contextlib.redirect_stdout(log):
+        recipe.main(arguments(tiny_model, out))
     return out
+
+
+def losses(log: str) -> list[float]:
+    """Of each update, as they are printed."""
+    return [float(value) for value in re.findall(r"'loss': '?([\d.e-]+)", log)]
+
+
+def in_two_processes(script, argv: list[str]) -> str:
+    """What is printed; it ends well."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script), *argv]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def weights(folder) -> dict[str, torch.Tensor]:
@@ -393,16 +426,42 @@ def weights_before(tiny_model) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("more", [[], ["--chunk_size", "8"]], ids=["whole", "in chunks"])
-def test_two_processes_give_the_model_of_one(more, one_process, tiny_model, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+def test_two_processes_give_the_loss_and_the_model_of_one(more, one_process, tiny_model, tmp_path):
     argv = arguments(tiny_model, tmp_path / "run", "--per_device_train_batch_size", "12", *more)
-    done = subprocess.run(
-        [*command, str(ROOT / "recipes/resource_recommendation.py"), *argv], capture_output=True, text=True, timeout=900
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = map(losses, ((one_process.parent / "log").read_text(), in_two_processes(RECIPE, argv)))
+    assert len(one) > 5 and two == pytest.approx(one, rel=1e-3)
     assert far(weights(one_process), weights(tmp_path / "run")) < 1e-4
     one, two = (json.loads((r / "metrics.json").read_text())["test"] for r in (one_process, tmp_path / "run"))
     assert two["map"] == pytest.approx(one["map"], abs=1e-3)
+
+
+WITHOUT_DROPOUT = """
+import sys
+from conftest import load_recipe
+recipe = load_recipe("resource_recommendation")
+make = recipe.new_sequential_recommender
+recipe.new_sequential_recommender = lambda *args, **options: make(*args, **options, dropout=0.0, id_dropout=0.0)
+recipe.main(sys.argv[1:])
+"""
+
+
+def test_two_processes_give_the_loss_and_the_model_of_one_for_histories(recipe, tiny_model, tmp_path, monkeypatch, capsys):
+    """Without dropout, which every process draws for itself."""
+    more = ["--query", "history", "--learning_rate", "1", "--num_train_epochs", "1", "--per_device_train_batch_size"]
+    make, begun = recipe.new_sequential_recommender, []
+
+    def without_dropout(*args, **options):
+        begun.append(make(*args, **options, dropout=0.0, id_dropout=0.0))
+        return deepcopy(begun[0])
+
+    monkeypatch.setattr(recipe, "new_sequential_recommender", without_dropout)
+    recipe.main(arguments(tiny_model, tmp_path / "one", *more, "24"))
+    one = losses(capsys.readouterr().out)
+    (tmp_path / "script.py").write_text(WITHOUT_DROPOUT)
+    two = losses(in_two_processes(tmp_path / "script.py", arguments(tiny_model, tmp_path / "two", *more, "12")))
+    assert len(one) > 3 and two == pytest.approx(one, rel=1e-3)
+    assert far(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-4
+    assert far(weights(tmp_path / "one"), begun[0].state_dict()) > 1e-2, "a model that learns nothing would pass"
 
 
 KILLED = """
@@ -826,14 +885,22 @@ def test_neighbours_and_ease_learn_who_goes_with_whom():
             own = scores[row].copy()
             own[histories[row]] = -9
             assert first <= own.argmax() < last, name
-        assert np.array_equal(np.argsort(-scores[2])[:3], np.argsort(-popularity(opened, 30))[:3]) or scores[2].max() > 0
-    assert systems["recently popular"](np.array([0])).shape == (1, 30)
+        assert scores[2].max() > 0 and falls(popularity(opened, 30)[np.argsort(-scores[2])]), "the popular to a newcomer"
+    lately = systems["recently popular"](np.array([0]))[0]
+    assert falls(np.bincount(opened[-120:], minlength=30)[np.argsort(-lately)])
+    assert not falls(popularity(opened, 30)[np.argsort(-lately)])
 
 
-def test_fusion_of_ranks_takes_the_better_of_both():
+def falls(values: np.ndarray) -> bool:
+    return bool((np.diff(values) <= 0).all())
+
+
+def test_fusion_of_ranks_prefers_what_both_find_good_to_the_favourite_of_one():
     one, two = np.array([[3.0, 2, 1, 0]]), np.array([[0.0, 2, 1, 3]])
-    assert by_rank(lambda rows: one[rows], lambda rows: two[rows])(np.array([0])).argmax() in (0, 1, 3)
-    assert by_rank(lambda rows: one[rows], lambda rows: one[rows])(np.array([0])).argmax() == 0
+    found = by_rank(lambda rows: one[rows], lambda rows: two[rows])(np.array([0]))[0]
+    assert found == pytest.approx([1 / 61 + 1 / 64, 2 / 62, 2 / 63, 1 / 64 + 1 / 61]) and found.argmax() == 1
+    undecided = by_rank(lambda rows: one[rows], lambda rows: 0 * one[rows])(np.array([0]))[0]
+    assert undecided == pytest.approx([1 / (60 + rank) + 1 / 62.5 for rank in (1, 2, 3, 4)]), "equals share their mean rank"
 
 
 def test_weights_find_the_feature_that_tells():
