@@ -16,7 +16,7 @@ from trainers.language_models import chat, packing
 from trainers.language_models.generation import generate_replies
 from trainers.language_models.loading import check_adapter, load_language_model
 from trainers.language_models.loss import token_losses
-from trainers.language_models.packing import IGNORED, PACKED, ChatCollator, keeps_apart, sequence_starts
+from trainers.language_models.packing import IGNORED, PACKED, ChatCollator, keeps_apart, sequences
 from trainers.parser import ConfigurationError
 
 # ---- what is learnt of a conversation -------------------------------------------------------------------------------
@@ -239,22 +239,25 @@ def test_gradients_are_those_of_unpacked_training(tokenizer):
 def test_a_model_that_does_not_listen_to_positions_is_not_packed(tokenizer):
     model = tiny_llama(tokenizer, attn_implementation=PACKED)
     assert keeps_apart(model)
-    original = packing.sequence_starts
+    original = packing.sequences
     try:
-        packing.sequence_starts = lambda position_ids: [0, position_ids.shape[1]]
+        packing.sequences = lambda position_ids: [(0, position_ids.shape[1], (position_ids.shape[1],))]
         assert not keeps_apart(model)
     finally:
-        packing.sequence_starts = original
+        packing.sequences = original
     torch.manual_seed(0)
     gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2, attn_implementation="eager")).eval()
     assert isinstance(keeps_apart(gpt2), bool)  # whatever it does, it is tried and not assumed
 
 
 def test_rows_of_different_positions_are_not_packed():
-    assert sequence_starts(torch.tensor([[0, 1, 2, 0, 1, 0]])) == [0, 3, 5, 6]
-    assert sequence_starts(torch.tensor([[5, 6, 7]])) == [0, 3]
+    assert sequences(torch.tensor([[0, 1, 2, 0, 1, 0]])) == [(0, 3, (3,)), (3, 5, (2,)), (5, 6, (1,))]
+    assert sequences(torch.tensor([[5, 6, 7]])) == [(0, 3, (3,))]
+    assert sequences(torch.tensor([[0, 1, 2, 0, 1, 2, 3, 4, 2, 3]])) == [(0, 3, (3,)), (3, 10, (2, 5, 7))]
     with pytest.raises(ValueError, match="one row"):
-        sequence_starts(torch.tensor([[0, 1, 0], [0, 1, 2]]))
+        sequences(torch.tensor([[0, 1, 0], [0, 1, 2]]))
+    with pytest.raises(ValueError, match="one place"):
+        sequences(torch.tensor([[0, 1, 2, 1, 2, 2]]))
 
 
 def test_logits_are_computed_where_there_are_labels_alone(tokenizer):

@@ -10,6 +10,7 @@ conversation before anything is trained, and refuses what does not come out toke
 from __future__ import annotations
 
 import bisect
+import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -185,13 +186,20 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], add
 
 def _controls(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """The tokens that only a template may write."""
-    return {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} | set(tokenizer.all_special_ids)
+    return _special(tokenizer, len(tokenizer))[0]
+
+
+@functools.lru_cache(maxsize=8)  # a tokenizer takes a millisecond to tell, and is asked several times a conversation
+def _special(tokenizer: PreTrainedTokenizerBase, size: int) -> tuple[set[int], re.Pattern]:
+    """`_controls`, and a pattern that finds their names in a text."""
+    found = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} | set(tokenizer.all_special_ids)
+    names = sorted((tokenizer.convert_ids_to_tokens(i) for i in found), key=len, reverse=True)
+    return found, re.compile("|".join(re.escape(name) for name in names if len(name) > 1) or "(?!)")
 
 
 def _without_controls(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[Message]:
     """What looks like a control token in somebody's words is broken by a space: nobody ends a turn by typing its name."""
-    names = sorted((tokenizer.convert_ids_to_tokens(i) for i in _controls(tokenizer)), key=len, reverse=True)
-    pattern = re.compile("|".join(re.escape(name) for name in names if len(name) > 1) or "(?!)")
+    pattern = _special(tokenizer, len(tokenizer))[1]
     return [{**m, "content": pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", m["content"])} for m in messages]
 
 
