@@ -25,10 +25,10 @@ from edu_datasets.schema import DIALOGUES
 from trainers.hub import PublishingError, compare_predictions, published_files
 from trainers.language_models.packing import IGNORED, PACKED, ChatCollator
 from trainers.language_models.trainer import LanguageModelTrainer
-from trainers.move_classifier import macro_f1, train_move_classifier
 from trainers.parser import ConfigurationError
 from trainers.qa_tutoring import Tutor, load, probe
 from trainers.simulated_student import tutor_a_simulated_student
+from trainers.text_classifier import macro_f1, train_text_classifier
 from trainers.tutoring_evaluation import (
     Case,
     Reply,
@@ -242,14 +242,14 @@ def test_replies_that_do_not_stop_are_counted():
 
 def test_a_judge_of_moves_knows_what_can_be_known():
     texts = [f"{words} {i}" for i in range(12) for words in ("Why is that?", "Look at the digit.", "Yes, right.")]
-    judge = train_move_classifier(texts, MOVES * 12)
+    judge = train_text_classifier(texts, MOVES * 12)
     assert judge.predict(["Why?", "Yes, that is right.", "Look again."]).tolist() == ["question", "confirmation", "hint"]
-    assert train_move_classifier(["a", "b"], ["hint", ""]) is None
+    assert train_text_classifier(["a", "b"], ["hint", ""]) is None
 
 
 def test_the_ceiling_of_obedience_weighs_moves_as_they_are_asked_for():
     """People ask many questions, which the judge knows, and give few hints, which it does not."""
-    judge = train_move_classifier(
+    judge = train_text_classifier(
         ["Why is that?", "How so?", "Yes, right.", "Right, yes."], ["question"] * 2 + ["confirmation"] * 2
     )
     cases = [*[case(Reply("Why is that?", "question"))] * 9, case(Reply("Why not the digit?", "hint"))]
@@ -267,7 +267,7 @@ def test_the_ceiling_of_obedience_weighs_moves_as_they_are_asked_for():
 
 def test_a_simulated_student_is_told_or_finds_out():
     cases = [case(Reply("x"), unit=f"p{i}", solution="818", history=[turn("learner", "Is it 817?")]) for i in range(60)]
-    judge = train_move_classifier(["Why is that?", "Look at the digit."] * 6, ["question", "hint"] * 6)
+    judge = train_text_classifier(["Why is that?", "Look at the digit."] * 6, ["question", "hint"] * 6)
     told = tutor_a_simulated_student(lambda ds: [Reply("It is 818.")] * len(ds), cases, judge)
     assert told["telling"]["share"] == 1 and told["success"]["share"] == 0
     hints, asks = (

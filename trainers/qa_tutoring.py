@@ -24,9 +24,9 @@ from .language_models.loading import load_trained_language_model
 from .language_models.trainer import LanguageModelTrainer
 from .metrics.embeddings import sentence_encoder
 from .metrics.replies import check_sacrebleu
-from .move_classifier import train_move_classifier
 from .parser import ConfigurationError
 from .simulated_student import tutor_a_simulated_student
+from .text_classifier import train_text_classifier
 from .tutoring_evaluation import (
     BOOTSTRAP_DRAWS,
     Case,
@@ -186,7 +186,7 @@ class TutoringTrainer(LanguageModelTrainer):
     def _with_judge(self, tutor: Tutor, plain: TutoringSettings, cases: Sequence[Case]) -> dict[str, Any]:
         """What needs a judge of moves: whether a move that is asked for is made, and a simulated student."""
         held_out = [reply for case in cases_of(self.splits["validation"]) for reply in case.references]
-        judge = train_move_classifier([r.text for r in held_out], [r.move for r in held_out], self.args.seed)
+        judge = train_text_classifier([r.text for r in held_out], [r.move for r in held_out], self.args.seed)
         found: dict[str, Any] = {"obedience": None, "student": None}
         if judge is None:
             logger.warning("validation names too few moves to train a judge of them: whether moves are obeyed is not measured.")

@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from .answer_leaks import can_leak, leaks
 from .intervals import bootstrap_counts, bootstrap_interval, interval_of
 from .metrics.replies import BLEU_STATISTICS, bleu_of, bleu_statistics, chrf_of, distinct, repeats_itself, rouge_l
-from .move_classifier import macro_f1
+from .text_classifier import macro_f1
 
 BOOTSTRAP_DRAWS = 300
 
@@ -186,7 +186,7 @@ def obedience(
 
     Args:
         asked: (case, move that was asked for, what the tutor said).
-        judge: See `move_classifier.train_move_classifier`.
+        judge: See `text_classifier.train_text_classifier`.
         cases: The same judge reads people's replies here; how often it sees their own label is as much as a tutor can reach.
         moves: The moves.
         seed: Of the intervals.

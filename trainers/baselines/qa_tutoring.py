@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from ..move_classifier import train_move_classifier
+from ..text_classifier import train_text_classifier
 from ..tutoring_evaluation import Case, Reply
 
 CONSTANT = "What have you tried so far?"
@@ -32,14 +32,14 @@ def predicted_moves(train: Sequence[Case], cases: Sequence[Case], seed: int = 0)
 
     Returns:
         'majority': the commonest move of training; 'words of the last turn': logistic regression on tf-idf, see
-        `move_classifier.train_move_classifier`. {} where training names no moves.
+        `text_classifier.train_text_classifier`. {} where training names no moves.
     """
     pairs = [(_read(case), reply.move) for case in train for reply in case.references if reply.move]
     if not pairs:
         return {}
     moves = [move for _, move in pairs]
     found = {"majority": [max(sorted(set(moves)), key=moves.count)] * len(cases)}
-    classifier = train_move_classifier(*zip(*pairs, strict=True), seed=seed)
+    classifier = train_text_classifier(*zip(*pairs, strict=True), seed=seed)
     if classifier is not None:
         found["words of the last turn"] = classifier.predict([_read(case) for case in cases]).tolist()
     return found
