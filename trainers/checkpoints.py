@@ -215,7 +215,7 @@ def load_config(checkpoint: Checkpoint, args: ModelArguments) -> PreTrainedConfi
         )
     for key in (
         "hidden_dropout_prob", "hidden_dropout", "resid_pdrop", "classifier_dropout", "embedding_dropout", "embd_pdrop",
-        "dropout", "qa_dropout",
+        "dropout", "dropout_rate", "qa_dropout",
     ):  # fmt: skip
         if hasattr(config, key):
             setattr(config, key, args.dropout)

@@ -1,4 +1,4 @@
-"""Causal language models: from a checkpoint to train on, in 4 bit where a GPU allows it, and as they were saved."""
+"""Language models, causal or with an encoder: from a checkpoint to train on, in 4 bit on a GPU, and as they were saved."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ import json
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig, GgufConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    BitsAndBytesConfig,
+    GenerationConfig,
+    GgufConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from ..adapters import load_merged
 from ..arguments import AdapterArguments, ModelArguments
@@ -17,7 +26,7 @@ from .packing import PACKED
 
 
 def load_language_model(checkpoint: Checkpoint, args: ModelArguments, load_in_4bit: bool = False) -> PreTrainedModel:
-    """A stock `AutoModelForCausalLM` in float32; quantised weights of a package are unpacked to it.
+    """A stock `AutoModelForCausalLM` or `AutoModelForSeq2SeqLM` in float32; quantised weights of a package are unpacked to it.
 
     Args:
         checkpoint: Where from.
@@ -36,18 +45,28 @@ def load_language_model(checkpoint: Checkpoint, args: ModelArguments, load_in_4b
         more["device_map"] = {"": torch.cuda.current_device()}
     elif checkpoint.gguf_file:
         more |= {"gguf_file": checkpoint.gguf_file, "quantization_config": GgufConfig(dequantize=True)}
+    config = load_config(checkpoint, args)
     with explained(checkpoint):
-        model = AutoModelForCausalLM.from_pretrained(
+        model = _kind(config).from_pretrained(
             checkpoint.path,
             revision=checkpoint.revision,
-            config=load_config(checkpoint, args),
+            config=config,
             dtype=torch.float32,
-            attn_implementation=args.attn_implementation or PACKED,
+            attn_implementation=args.attn_implementation or _attention(config),
             trust_remote_code=args.trust_remote_code,
             **more,
         )
-    model.generation_config = GenerationConfig()  # the checkpoint's ways of sampling are not what is evaluated
+    # the checkpoint's ways of sampling are not what is evaluated
+    model.generation_config = GenerationConfig(decoder_start_token_id=getattr(config, "decoder_start_token_id", None))
     return model
+
+
+def _kind(config: PreTrainedConfig) -> type:
+    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+
+
+def _attention(config: PreTrainedConfig) -> str | None:
+    return None if config.is_encoder_decoder else PACKED
 
 
 def load_trained_language_model(checkpoint: Checkpoint, trust_remote_code: bool = False) -> PreTrainedModel:
@@ -61,9 +80,9 @@ def load_trained_language_model(checkpoint: Checkpoint, trust_remote_code: bool 
     if adapter is not None:
         base = find_checkpoint(json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"])
     with explained(base):
-        model = AutoModelForCausalLM.from_pretrained(
-            base.path, revision=base.revision, dtype=torch.float32, trust_remote_code=trust_remote_code
-        )
+        options = {"revision": base.revision, "trust_remote_code": trust_remote_code}
+        config = AutoConfig.from_pretrained(base.path, **options)
+        model = _kind(config).from_pretrained(base.path, dtype=torch.float32, attn_implementation=_attention(config), **options)
     return load_merged(model, adapter.parent) if adapter is not None else model
 
 
