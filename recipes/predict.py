@@ -1,5 +1,6 @@
 """Run any trained recipe's model on a file: a folder, a Hub id; whole, merged or adapter. Which recipe it was, the model knows.
 
+    python recipes/predict.py --model runs/content_generation --input_file lesson.csv --quiz_format gift --output_file quiz.csv
     python recipes/predict.py --model runs/essay_scoring --input_file new_essays.csv --output_file scores.csv
     python recipes/predict.py --model runs/knowledge_tracing --input_file answers.csv --output_file mastery.csv
     python recipes/predict.py --model runs/learning_path --input_file answers.csv --goal "linear functions" --output_file path.csv

@@ -194,6 +194,18 @@ def finished_tutor(tmp_path_factory, tiny_chat_model) -> Path:
 
 
 @pytest.fixture(scope="session")
+def finished_writer(tmp_path_factory, tiny_chat_model) -> Path:
+    """A whole run of content generation on the sample school."""
+    out = tmp_path_factory.mktemp("finished") / "writer"
+    load_recipe("content_generation").main(
+        ["--model_name_or_path", tiny_chat_model, "--output_dir", str(out), "--num_train_epochs", "2", "--disable_tqdm", "true",
+         "--precision", "fp32", "--max_length", "1600", "--max_new_tokens", "24", "--candidates", "4", "--test_questions", "24",
+         "--ranking_questions", "8"]
+    )  # fmt: skip
+    return out
+
+
+@pytest.fixture(scope="session")
 def finished_histories(tmp_path_factory, tiny_model) -> Path:
     """A whole run of resource recommendation for the learners of the sample school."""
     out = tmp_path_factory.mktemp("finished") / "histories"

@@ -20,6 +20,7 @@ from trainers.base import use_all_cores
 from trainers.parser import RecipeParser
 
 FINISHED = {
+    "content_generation": "finished_writer",
     "essay_scoring": "finished_run", "knowledge_tracing": "finished_tracer", "outcome_prediction": "finished_predictor",
     "learning_path": "finished_path",
     "resource_recommendation": "finished_recommender",

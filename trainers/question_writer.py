@@ -1,0 +1,214 @@
+"""The writer of questions as it is used: requests in, checked and ranked questions with their wrong options out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from . import question_answering
+from .candidate_ranking import Candidate, Reader, rank, score
+from .distractors import Choice, DistractorChecks, choose_distractors, lexical_reader, spans_like
+from .generation_settings import ANSWER, DISTRACTOR, LEVEL, GenerationSettings, Request, RequestEncoder, question_request
+from .language_models.sampling import Sampling, continue_prompts
+from .parser import ConfigurationError
+
+
+@dataclass
+class QuizItem:
+    """A question about a text, with all that was checked of it.
+
+    Attributes:
+        question: The words.
+        answers: The accepted answers, the first of which it was written for.
+        reason: Why it may not stand, '' where it may.
+        scores: See `candidate_ranking.SCORES`.
+        distractors: Wrong options, and which were rejected and why; None where none were asked for.
+    """
+
+    question: str
+    answers: list[str]
+    reason: str = ""
+    scores: dict[str, float] = field(default_factory=dict)
+    distractors: Choice | None = None
+
+
+@dataclass
+class QuestionWriter:
+    """A trained writer of questions.
+
+    Attributes:
+        model: The language model.
+        settings: The layout.
+        tokenizer: Its tokenizer.
+        reader: Tries to answer what is written.
+        trained_reader: Whether it was trained to: then what it cannot answer is refused.
+        attribute_names: The names of the entries of attributes in the rows of `write`.
+    """
+
+    model: PreTrainedModel
+    settings: GenerationSettings
+    tokenizer: PreTrainedTokenizerBase
+    reader: Reader = lexical_reader
+    trained_reader: bool = False
+    attribute_names: list[str] = field(default_factory=list)
+
+    def _continue(self, requests: Sequence[Request], sampling: Sampling, batch_size: int):
+        encoder = RequestEncoder(self.settings, self.tokenizer)
+        prompts = [encoder.prompt(request, number) for number, request in enumerate(requests)]
+        return continue_prompts(
+            self.model,
+            prompts,
+            sampling,
+            stop=self.settings.stop,
+            pad_token_id=self.tokenizer.pad_token_id,
+            batch_size=batch_size,
+        )
+
+    def _words(self, tokens: Sequence[int]) -> str:
+        return " ".join(self.tokenizer.decode(tokens, skip_special_tokens=True).split())
+
+    def write(
+        self, rows: Sequence[dict], sampling: Sampling, batch_size: int = 64, level: str = "",
+        controls: dict[str, str] | None = None,
+    ) -> list[list[Candidate]]:  # fmt: skip
+        """Candidates for each row, with scores and the reasons of the gates, in the order they were written.
+
+        Args:
+            rows: context, answers and attributes of each, as in `edu_datasets.schema.PASSAGES`; its question is not read.
+            sampling: How many are written, and how.
+            batch_size: Candidates a batch; what is written does not depend on it.
+            level: The reading level to ask for.
+            controls: Attributes to ask for, in place of those of the rows.
+
+        Raises:
+            ConfigurationError: The model does not know the level or a control.
+        """
+        for name, value in ({LEVEL: level} if level else {} | (controls or {})).items():
+            self.settings.check_control(name, value)
+        requests = [question_request({"question": "", **row}, self.attribute_names, self.settings, level) for row in rows]
+        for request in requests if controls else ():
+            request.fields |= controls
+        found = [
+            [Candidate(self._words(c.tokens), c.finished, {"likelihood": c.log_likelihood}) for c in own]
+            for own in self._continue(requests, sampling, batch_size)
+        ]
+        score(
+            [row["context"] for row in rows], [row["answers"] for row in rows], found, self.reader, self.trained_reader, level
+        )  # fmt: skip
+        return found
+
+    def answers(self, contexts: Sequence[str], sampling: Sampling, controls: dict[str, str] | None = None,
+                batch_size: int = 64) -> list[list[str]]:  # fmt: skip
+        """Answers worth asking for in each text, each once, the likeliest first.
+
+        Raises:
+            ConfigurationError: The model has not learnt to find answers.
+        """
+        if ANSWER not in self.settings.written:
+            raise ConfigurationError(
+                "the model has not learnt to find answers: name the column that has them with --answer_column, or train with "
+                "--write_answers true."
+            )
+        requests = [Request(context, dict(controls or {}), ANSWER) for context in contexts]
+        found = []
+        for own in self._continue(requests, sampling, batch_size):
+            told = sorted((c for c in own if c.finished), key=lambda c: -c.log_likelihood)
+            texts = {" ".join(text.lower().split()).strip(" ."): text for c in reversed(told) if (text := self._words(c.tokens))}
+            found.append(list(texts.values())[::-1])
+        return found
+
+    def wrong_answers(self, contexts: Sequence[str], questions: Sequence[str], answers: Sequence[Sequence[str]],
+                      sampling: Sampling, batch_size: int = 64) -> list[list[str]]:  # fmt: skip
+        """Wrong answers as the model writes them, unchecked; none where it has not learnt to."""
+        if DISTRACTOR not in self.settings.written:
+            return [[] for _ in contexts]
+        requests = [
+            Request(context, {"question": question, "answer": known[0] if known else ""}, DISTRACTOR)
+            for context, question, known in zip(contexts, questions, answers, strict=True)
+        ]
+        return [[self._words(c.tokens) for c in own if c.finished] for own in self._continue(requests, sampling, batch_size)]
+
+    def distractors(self, contexts: Sequence[str], questions: Sequence[str], answers: Sequence[Sequence[str]],
+                    checks: DistractorChecks, count: int, sampling: Sampling, batch_size: int = 64) -> list[Choice]:  # fmt: skip
+        """Wrong options: written, where the model has learnt to, found in the text, and answers to other questions about it."""
+        elsewhere: dict[str, list[str]] = {}
+        for context, known in zip(contexts, answers, strict=True):
+            elsewhere.setdefault(context, []).extend(known[:1])
+        candidates = [
+            [*written, *spans_like(context, known[0] if known else ""), *(a for a in elsewhere[context] if a not in known)]
+            for context, known, written in zip(
+                contexts, answers, self.wrong_answers(contexts, questions, answers, sampling, batch_size), strict=True
+            )
+        ]  # fmt: skip
+        return choose_distractors(checks, contexts, questions, answers, candidates, count)
+
+    def questions(
+        self, contexts: Sequence[str], count: int, sampling: Sampling, answers: Sequence[Sequence[str]] | None = None,
+        controls: dict[str, str] | None = None, level: str = "", batch_size: int = 64,
+    ) -> list[list[QuizItem]]:  # fmt: skip
+        """Questions about texts.
+
+        Args:
+            contexts: The texts.
+            count: How many questions for each at most, where the writer finds the answers.
+            sampling: Candidates of a question; answers are drawn likewise.
+            answers: The accepted answers to ask for, one question a text; None lets the writer find some.
+            controls: Attributes to ask for.
+            level: The reading level to ask for.
+            batch_size: Candidates a batch.
+
+        Returns:
+            For each text its questions: those that may stand, the best first, then the others with their reasons.
+        """
+        if answers is None:
+            drawn = Sampling(2 * count, sampling.temperature, sampling.top_p, sampling.max_new_tokens, sampling.seed)
+            found = [own[:count] for own in self.answers(contexts, drawn, controls, batch_size)]
+        else:
+            found = [[known] for known in answers]
+        asked = [(text, [known] if isinstance(known, str) else list(known)) for text, own in enumerate(found) for known in own]
+        rows = [
+            {"context": contexts[text], "answers": known, "attributes": [""] * len(self.attribute_names)} for text, known in asked
+        ]
+        items: list[list[QuizItem]] = [[] for _ in contexts]
+        for (text, known), own in zip(asked, self.write(rows, sampling, batch_size, level, controls), strict=True):
+            items[text] += [QuizItem(c.question, known, c.reason, c.scores) for c in rank(own, self.settings.weights)[:1]]
+        return [_without_repetition(own, self.settings.weights) for own in items]
+
+    def predict_columns(self, contexts: Sequence[str], answers: Sequence[str], batch_size: int = 64) -> dict[str, list]:
+        """The most probable question for each answer, and why it may not stand; for comparing a published model with this one."""
+        once = Sampling(max_new_tokens=self.settings.max_new_tokens)
+        told = self.questions(contexts, 1, once, [[answer] if answer else [] for answer in answers], batch_size=batch_size)
+        return {"question": [own[0].question for own in told], "reason": [own[0].reason for own in told]}
+
+
+def _without_repetition(items: list[QuizItem], weights: dict[str, float]) -> list[QuizItem]:
+    """Items of one text ranked, with a reason for each that asks again."""
+    candidates = [Candidate(item.question, True, item.scores, reason=item.reason) for item in items]
+    place = {id(candidate): item for candidate, item in zip(candidates, items, strict=True)}
+    for candidate in (ranked := rank(candidates, weights)):
+        place[id(candidate)].reason = candidate.reason
+    return [place[id(candidate)] for candidate in ranked]
+
+
+def load_question_reader(name: str | None) -> Reader:
+    """A model of recipes/question_answering.py as a function from contexts and questions to answers; the lexical one for None.
+
+    Raises:
+        ConfigurationError: It is no reader, or cannot be loaded.
+    """
+    if name is None:
+        return lexical_reader
+    reader = question_answering.load(name)
+    return lambda contexts, questions: reader.answers(contexts, questions).texts
+
+
+def reader_name(name: str | None) -> str:
+    """What the report calls the reader of the round trip."""
+    return (
+        "lexical: what the sentence with the words of the question says besides"
+        if name is None
+        else f"trained: {Path(name).name}"
+    )
