@@ -623,6 +623,15 @@ def test_the_benchmark_writes_the_same_words_in_batches(tmp_path, tiny_chat_mode
     assert json.loads((tmp_path / "generation_throughput.json").read_text()) == results
 
 
+@pytest.mark.real_data
+def test_the_benchmark_of_distractors_has_controls_that_fail(tmp_path):
+    benchmark = load_recipe("distractors", ROOT / "recipes/benchmarks/distractors.py")
+    found = benchmark.main(["--questions", "60", "--output_dir", str(tmp_path)])["distractors"]
+    both = {name: row["both"]["value"] for name, row in found.items()}
+    assert both["human"] > both["control: answers to other stories"] + 0.2
+    assert found["control: the right answer"]["wrong"]["value"] == 0
+
+
 # ---- predict.py ---------------------------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from .artifact import load_artifact
 from .baselines.content_generation import generation_baselines
 from .candidate_ranking import fit_weights, rank
 from .checkpoints import find_checkpoint, load_tokenizer
-from .distractors import DistractorChecks, distractor_report
+from .distractors import DistractorChecks, distractor_report, other_answers
 from .generation_evaluation import (
     attribute_accuracy,
     gain,
@@ -207,12 +207,12 @@ class ContentGenerationTrainer(LanguageModelTrainer):
         checks, seed = DistractorChecks(embed, self.reader), self.args.seed
         asked = [[row[name] for row in rows] for name in ("context", "question", "answers")]
         chosen = writer.distractors(*asked, checks, 3, sampling)
-        others = np.random.default_rng(seed).permutation(len(rows))
+        stories = [row["story_id"] for row in rows]
         systems = {"human": [row["distractors"] for row in rows], "chosen among many": [choice.chosen for choice in chosen]}
         if DISTRACTOR in self.settings.written:
             systems["first that were written"] = [list(dict.fromkeys(own))[:3] for own in writer.wrong_answers(*asked, sampling)]
-        systems["answers to other questions"] = [rows[i]["answers"][:1] for i in others]
-        return distractor_report(checks, *asked, systems, [row["story_id"] for row in rows], seed)
+        systems["answers to other stories"] = other_answers(asked[2], stories, 3, seed)
+        return distractor_report(checks, *asked, systems, stories, seed)
 
     def _from_texts_alone(self, writer: QuestionWriter, test: list[dict], sampling: Sampling) -> dict[str, float] | None:
         """MAP@N where the writer also chooses the answers, which people's questions do not tell."""
