@@ -218,6 +218,7 @@ def _split(
     matrix = adjacency(n, pairs[pairs[:, 2] == 1, :2])
     related = closure(matrix).tocoo()
     taken = np.concatenate([related.row * n + related.col, pairs[:, 0] * n + pairs[:, 1]])
+    told = ""
     for number in range(3):
         here = pairs[side == number]
         if not (here[:, 2] == 1).any():
@@ -230,6 +231,7 @@ def _split(
             taken = np.concatenate([taken, drawn[:, 0] * n + drawn[:, 1]])
             pairs, side = np.concatenate([pairs, drawn]), np.concatenate([side, np.full(len(drawn), number)])
             protocol += f"; {len(drawn)} negatives of {SPLITS[number]} drawn"
+            told = ", none of which is a prerequisite in any split, or follows from them by a chain"
     known = pairs[(side == 0) & (pairs[:, 2] == 1), :2]
     chains = closure(adjacency(n, known))
     before, after = pairs[:, 0], pairs[:, 1]
@@ -240,7 +242,7 @@ def _split(
     ids = np.array(list(source.texts))
     columns |= {name: ids[columns[name]] for name in ("before", "after")}
     rows = Dataset.from_dict({name: values.tolist() for name, values in columns.items()}, features=PREREQUISITES)
-    return DatasetDict({s: rows.select(np.flatnonzero(side == i)) for i, s in enumerate(SPLITS)}), protocol + "."
+    return DatasetDict({s: rows.select(np.flatnonzero(side == i)) for i, s in enumerate(SPLITS)}), protocol + told + "."
 
 
 def _hold_out_concepts(source: _Source, pairs: np.ndarray, folds: tuple[int, int, int]) -> np.ndarray:
@@ -266,7 +268,9 @@ def _hold_out_concepts(source: _Source, pairs: np.ndarray, folds: tuple[int, int
 def _draw_negatives(positive: np.ndarray, place: np.ndarray, taken: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """As many pairs without a chain in either direction, the places of their concepts distributed as those of `positive`.
 
-    A graph so dense that there are not enough gives fewer.
+    No prerequisite of any split is drawn, nor what follows from them by a chain: the negatives of training are those of somebody
+    who knows the whole graph, the test prerequisites among it, and so a little cleaner than a school's would be. A graph so dense
+    that there are not enough gives fewer.
     """
     n = len(place)
     there = [np.flatnonzero(place == p) for p in range(3)]

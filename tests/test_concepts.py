@@ -246,6 +246,7 @@ def test_negatives_are_no_prerequisites_in_either_direction_and_no_pair_twice(tm
         negative = [(names.index(r["before"]), names.index(r["after"])) for r in rows if not r["label"]]
         assert len(negative) == len(set(negative)) > 0
         assert not any(a == b or reach[a, b] or reach[b, a] for a, b in negative)
+    assert "none of which is a prerequisite in any split" in data.split_protocol, "the card says that the whole graph was known"
 
 
 def test_concepts_with_one_name_stay_on_one_side(tmp_path):
