@@ -23,10 +23,7 @@ logger = logging.getLogger(__name__)
 MEASURES = ("ep", "waste", "violations")
 MET_AT = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 """Shares of the way from `mastered_at` to 1 that are tried for `met_at`."""
-EXCEPTIONS = {
-    "mastery": (0.0, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1, 0.15),
-    "return": (0.0, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2),
-}
+EXCEPTIONS = (0.0, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1, 0.15)
 """What is tried for `exception_at`, from the most exceptions to the least; the last resort is none."""
 
 
@@ -95,7 +92,7 @@ def check_apart(logged: Sequence[str], judging: Sequence[str]) -> None:
 
 def choose_masks(
     model: PathTransformer, settings: PathSettings, cohorts: Sequence[Cohort], most_violations: float
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Choose `decode`, `met_at` and `exception_at` on cohorts that are neither logged nor judged; written into `settings`.
 
     `met_at` is the lowest that keeps violations within half of what is accepted, `exception_at` the lowest that keeps them within
@@ -108,7 +105,8 @@ def choose_masks(
         most_violations: Share of moves, 0 to 1.
 
     Returns:
-        Every trial: decode, met_at, exception_at, and the means of `MEASURES`.
+        Every trial: decode, met_at, exception_at, and the means of `MEASURES`. And decode, met_at and exception_at of the best
+        trial of each decode, the one that was taken first.
     """
     trials: list[dict[str, Any]] = []
 
@@ -131,20 +129,25 @@ def choose_masks(
         return found
 
     levels = [round(settings.mastered_at + share * (1 - settings.mastered_at), 3) for share in MET_AT]
-    candidates = []
+
+    def merit(trial: dict[str, Any]) -> tuple[bool, float]:
+        """Within the violations that are accepted Ep counts; beyond, how few they are."""
+        within = trial["violations"] <= most_violations
+        return within, trial["ep"] if within else -trial["violations"]
+
+    best = []
     for decode in DECODES:
         how = {"decode": decode, "exception_at": None}
         if not settings.edges:  # nothing can be violated
-            candidates.append(attempt(**how, met_at=levels[0]))
+            best.append(attempt(**how, met_at=levels[0]))
             continue
         strict = lowest("met_at", levels, most_violations / 2, **how) or attempt(**how, met_at=levels[-1])
-        candidates.append(strict)
         how["met_at"] = strict["met_at"]
         del how["exception_at"]
-        if eased := lowest("exception_at", EXCEPTIONS[decode], 0.9 * most_violations, **how):
-            candidates.append(eased)
-    within = [c for c in candidates if c["violations"] <= most_violations] or [min(candidates, key=lambda c: c["violations"])]
-    best = max(within, key=lambda c: c["ep"])
-    settings.decode, settings.met_at, settings.exception_at = (best[k] for k in ("decode", "met_at", "exception_at"))
-    logger.info("masks: %s", ", ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in best.items()))
-    return trials
+        eased = lowest("exception_at", EXCEPTIONS, 0.9 * most_violations, **how) or strict
+        best.append(max(strict, eased, key=merit))
+    best.sort(key=merit, reverse=True)
+    chosen = [{k: trial[k] for k in ("decode", "met_at", "exception_at")} for trial in best]
+    settings.decode, settings.met_at, settings.exception_at = chosen[0].values()
+    logger.info("masks: %s", ", ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in best[0].items()))
+    return trials, chosen

@@ -18,7 +18,6 @@ from .path_settings import PathSettings, path_tokens
 from .simulators import Seen
 
 MOST_CELLS = 4_000_000  # outcomes that are computed at once
-AIM = 1.0  # the return that moves are asked for: all goals mastered
 
 
 @dataclass
@@ -73,8 +72,7 @@ class PathPolicy:
             steps_left: Moves that are left, this one included.
 
         Returns:
-            Float array (learners, concepts): the share of the goals that is expected to be answered rightly at the end, or the
-            log of how much likelier the move is among those who reached all goals than among all.
+            Float array (learners, concepts): the share of the goals that is expected to be answered rightly at the end.
         """
         config, device, n = self.model.config, self.model.device, mastery.shape[2]
         mastery = mastery[:, -config.steps :]
@@ -84,8 +82,9 @@ class PathPolicy:
         states = self.model(**inputs).states[:, -1]
         aims = torch.from_numpy(goals.astype(np.float32)).to(device)
         if self.settings.decode == "return":
-            aimed = self.model.choices(states, aims, torch.full((len(aims),), AIM, device=device)).log_softmax(-1)
-            return (aimed - self.model.choices(states, aims).log_softmax(-1)).cpu().numpy().astype(float)
+            reachable = self.settings.rules.reachable(self.settings.rules.places(concepts)[:, -1])
+            told = torch.from_numpy(reachable.copy()).to(device)
+            return self.model.promises(states, aims, told).cpu().numpy().astype(float)
         each = max(1, MOST_CELLS // config.num_concepts**2)
         found = [
             torch.einsum("lmc,lc->lm", self.model.outcomes(s, m), g)

@@ -16,6 +16,7 @@ from .path_rules import PathRules
 from .simulators import RandomHabits, Simulator, play
 
 DECODES = ("mastery", "return")
+GOAL_SETS = 4  # that each log is read with
 LOGS = Features(
     {
         "cohort": Value("string"), "concepts": List(Value("int32")), "correct": List(Value("int8")),
@@ -49,8 +50,8 @@ class PathSettings:
         met_at: The estimated mastery from which on a prerequisite counts as met; chosen on learners of their own.
         exception_at: How much more worth a concept must be, whose prerequisites are not met, to be taken all the same; None for
             never. Chosen likewise, see `path_policy`.
-        decode: 'mastery' takes the move after which most goals are expected to be mastered, 'return' the likeliest move of those
-            who reached all goals; chosen likewise.
+        decode: Where the share of the goals comes from that a move is expected to lead to: 'mastery' adds up what the exam
+            readout predicts, goal by goal; 'return' asks which returns moves like it came with. Chosen likewise.
         best_lr: "shared" and "own" of the `MasteryEstimator`.
         pairs: What the prerequisite model needs beside its weights: "max_length" and "edges", the prerequisites it was trained
             on; empty where there is no such model.
@@ -144,16 +145,21 @@ def encode(batch: dict[str, list], indices: Sequence[int], settings: PathSetting
     """From which answer on each log is known; for `Dataset.map(batched=True, with_indices=True)`.
 
     Of every other log the answers before that are forgotten, and estimated mastery alone is left of them: so the policy also
-    learns to go by what somebody else says is mastered.
+    learns to go by what somebody else says is mastered. And each log is read with other goals too, drawn at random: its moves
+    aimed at none, and the exam tells what came of all (hindsight, Andrychowicz et al. 2017).
 
     Returns:
-        start (number of the first answer that is known), length (moves).
+        start (number of the first answer that is known), goal_sets (`GOAL_SETS` of one size, the log's own goals first), length
+        (moves).
     """
-    known_from = [
-        int(np.random.default_rng(i).integers(0, settings.warm_up + 1)) if i % 2 else 0
-        for i, _ in zip(indices, batch["goals"], strict=True)
-    ]
-    return {"start": known_from, "length": [len(concepts) - settings.warm_up for concepts in batch["concepts"]]}
+    known_from, sets = [], []
+    for i, goals in zip(indices, batch["goals"], strict=True):
+        rng = np.random.default_rng(i)
+        known_from.append(int(rng.integers(0, settings.warm_up + 1)) if i % 2 else 0)
+        others = [rng.permutation(len(settings.concepts))[: len(goals)].tolist() for _ in range(GOAL_SETS - 1)]
+        sets.append([list(goals), *others])
+    length = [len(concepts) - settings.warm_up for concepts in batch["concepts"]]
+    return {"start": known_from, "goal_sets": sets, "length": length}
 
 
 @dataclass
@@ -171,16 +177,16 @@ class PathCollator:
         settings, n = self.settings, len(self.settings.concepts)
         concepts, correct = (np.array([row[name] for row in rows], np.int64) for name in ("concepts", "correct"))
         exam, first = np.array([row["exam"] for row in rows], np.float32), settings.warm_up
-        goals = np.zeros((len(rows), n), np.float32)
+        goals = np.zeros((len(rows), GOAL_SETS, n), np.float32)
         for target, row in zip(goals, rows, strict=True):
-            target[row["goals"]] = 1
+            np.put_along_axis(target, np.asarray(row["goal_sets"]), 1, axis=1)
         counts = count_answers(concepts, correct, n)
         mastery = settings.estimator.of_counts([values[:, first:-1] for values in counts])
         at, known_from = np.arange(first, concepts.shape[1]), np.array([int(row["start"]) for row in rows])
         batch = path_tokens(concepts, correct, counts, mastery, at, 1, known_from)
         batch |= {"moves": concepts[:, first:], "next_correct": correct[:, first:].astype(np.float32), "goals": goals}
         batch |= {"reachable": settings.rules.reachable(settings.rules.places(concepts)[:, first:-1]).copy()}
-        batch |= {"returns": (exam * goals).sum(1) / goals.sum(1), "exam_answers": exam}
+        batch |= {"returns": (exam[:, None] * goals).sum(2) / goals.sum(2), "exam_answers": exam}
         return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in batch.items()}
 
 

@@ -6,8 +6,8 @@ has read goes to three readouts:
 
 - the exam: how likely each concept is answered rightly at the end if a given move is made next and moves go on as in the logs;
 - the answer to the next question, whatever it is about;
-- the moves, as in a decision transformer (Chen et al. 2021): how likely each is, given the goals and the return that came of it,
-  and how likely without knowing the return. What the return adds tells a good move from a mere habit of those in the logs.
+- the moves, as in a decision transformer (Chen et al. 2021): how likely each return is, given the goals, and how likely each move
+  is, given the return that came of it. By Bayes' rule the two tell which return a move promises, whatever the habits in the logs.
 
 Goals and return enter behind the transformer, since they would tell the first readout what it is to predict. One file that needs
 transformers and torch alone: it is saved with the weights.
@@ -29,6 +29,7 @@ class PathTransformerConfig(PreTrainedConfig):
     Args:
         num_concepts: Number of concepts.
         num_counts: Numbers that tell of a concept's answers.
+        num_returns: Returns that are told apart, from 0 to 1; what lies between belongs to its two neighbours in part.
         steps: Moves of a path at most.
         hidden_size, num_hidden_layers, num_attention_heads: Of the transformer.
         dropout: Of its layers.
@@ -37,10 +38,10 @@ class PathTransformerConfig(PreTrainedConfig):
     model_type = "edu_path_transformer"
 
     def __init__(
-        self, num_concepts: int = 2, num_counts: int = 3, steps: int = 20, hidden_size: int = 64, num_hidden_layers: int = 2,
-        num_attention_heads: int = 4, dropout: float = 0.0, **kwargs,
+        self, num_concepts: int = 2, num_counts: int = 3, num_returns: int = 11, steps: int = 20, hidden_size: int = 64,
+        num_hidden_layers: int = 2, num_attention_heads: int = 4, dropout: float = 0.0, **kwargs,
     ):  # fmt: skip
-        self.num_concepts, self.num_counts, self.steps = num_concepts, num_counts, steps
+        self.num_concepts, self.num_counts, self.num_returns, self.steps = num_concepts, num_counts, num_returns, steps
         self.hidden_size, self.num_hidden_layers, self.num_attention_heads = hidden_size, num_hidden_layers, num_attention_heads
         self.dropout = dropout
         super().__init__(**kwargs)
@@ -50,8 +51,8 @@ class PathTransformerConfig(PreTrainedConfig):
 class PathOutput(ModelOutput):
     """What is predicted before each move.
 
-    `logits`: float (learners, moves, concepts), of each move given goals and return, where these are given; `habits`: without the
-    return.
+    `logits`: float (learners, moves, goal sets, concepts), of each move given goals and return, where these are given; `returns`:
+    float (learners, moves, goal sets, returns), logits of each return given the goals.
     `exam`: float (learners, moves, concepts), of a right answer at the end, after the move that is made, where moves are given.
     `answer`: float (learners, moves), of a right answer to the question of that move.
     `states`: float (learners, moves, width).
@@ -59,7 +60,7 @@ class PathOutput(ModelOutput):
 
     loss: torch.FloatTensor | None = None
     logits: torch.FloatTensor | None = None
-    habits: torch.FloatTensor | None = None
+    returns: torch.FloatTensor | None = None
     exam: torch.FloatTensor | None = None
     answer: torch.FloatTensor | None = None
     states: torch.FloatTensor | None = None
@@ -85,8 +86,11 @@ class PathTransformer(PreTrainedModel):
         self.own_gain = nn.Linear(width, n)  # what a move does to the concept it is about
         self.kept = nn.Embedding(n, 1)  # how far mastery that is estimated now lasts to the end
         self.answer = nn.Linear(width, n)
-        self.goals, self.aim = nn.Linear(n, width), nn.Linear(2, width)
-        self.choice = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, n))
+        self.goals, self.aim = nn.Linear(n, width), nn.Linear(config.num_returns, width, bias=False)
+        self.choice = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, n)
+        )
+        self.outlook = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, config.num_returns))
         self.post_init()
         nn.init.normal_(self.move.weight)  # moves are told apart from the start
 
@@ -119,8 +123,8 @@ class PathTransformer(PreTrainedModel):
             mastery: float (learners, moves, concepts), 0 to 1, estimated from the answers before each move.
             steps_left: int64 (learners, moves), this one included.
             moves: int64 (learners, moves), the move that is made, from 0.
-            goals: float (learners, concepts), 1 for a goal.
-            returns: float (learners,), the share of the goals that is mastered at the end.
+            goals: float (learners, goal sets, concepts), 1 for a goal.
+            returns: float (learners, goal sets), the share of the goals that is mastered at the end.
         """
         known = self.log_odds(mastery)
         tokens = self.answered(torch.where(concepts > 0, 2 * concepts - 1 + correct, 0))
@@ -136,22 +140,32 @@ class PathTransformer(PreTrainedModel):
             output.exam = output.exam.scatter_add(-1, moves[..., None], gain)
             output.answer = self.answer(output.states).gather(-1, moves[..., None])[..., 0]
         if goals is not None:
-            output.logits = self.choices(output.states, goals[:, None], returns[:, None])
-            output.habits = self.choices(output.states, goals[:, None])
+            aims = output.states[:, :, None] + self.goals(goals)[:, None]
+            output.returns = self.outlook(aims)
+            output.logits = self.choice(aims + self.aim(self.shares(returns, self.config.num_returns))[:, None])
         return output
 
-    def choices(self, states: torch.Tensor, goals: torch.Tensor, returns: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits of the next move.
+    @staticmethod
+    def shares(returns: torch.Tensor, num_returns: int) -> torch.Tensor:
+        """To which of the returns that are told apart each belongs, in what part: float (..., num_returns), with the sum 1."""
+        known = torch.linspace(0, 1, num_returns, device=returns.device)
+        return (1 - (returns[..., None] - known).abs() * (num_returns - 1)).clamp(min=0)
+
+    def promises(self, states: torch.Tensor, goals: torch.Tensor, reachable: torch.Tensor) -> torch.Tensor:
+        """The return that is expected of every move that could be made next, by Bayes' rule.
 
         Args:
-            states: float (..., width).
-            goals: float (..., concepts).
-            returns: float (...), or None where the return is not told.
+            states: float (learners, width), of the last token.
+            goals: float (learners, concepts).
+            reachable: bool (learners, concepts).
+
+        Returns:
+            float (learners, moves), 0 to 1; 0 for what is not reachable.
         """
-        told = states.new_zeros(*states.shape[:-1], 2)
-        if returns is not None:
-            told[..., 0], told[..., 1] = returns, 1.0
-        return self.choice(states + self.goals(goals) + self.aim(told))
+        aims, known = states + self.goals(goals), torch.eye(self.config.num_returns, device=states.device)
+        moves = self.choice(aims[:, None] + self.aim(known)).masked_fill(~reachable[:, None], -1e9).softmax(-1)
+        both = self.outlook(aims).softmax(-1)[..., None] * moves  # (learners, returns, moves)
+        return (torch.linspace(0, 1, len(known), device=states.device)[:, None] * both).sum(1) / both.sum(1).clamp(min=1e-9)
 
     def outcomes(self, states: torch.Tensor, mastery: torch.Tensor) -> torch.Tensor:
         """The probability of a right answer at the end, for every move that could be made next.
