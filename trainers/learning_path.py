@@ -107,9 +107,10 @@ class PathTrainer(EduTrainer):
         losses = binary(outputs.exam.float(), exam, reduction="none").mean(-1)
         losses = losses + binary(outputs.answer.float(), inputs["next_correct"], reduction="none")
         could = inputs["reachable"].scatter(-1, moves[..., None], True)  # what was done could be done
-        for logits in (outputs.logits, outputs.habits):
-            choices = logits.float().masked_fill(~could, -1e9).log_softmax(-1)
-            losses = losses - choices.gather(-1, moves[..., None])[..., 0]
+        choices = outputs.logits.float().masked_fill(~could[:, :, None], -1e9).log_softmax(-1).mean(2)  # over the goal sets
+        losses = losses - choices.gather(-1, moves[..., None])[..., 0]
+        came = PathTransformer.shares(inputs["returns"], outputs.returns.shape[-1])[:, None]
+        losses = losses - (came * outputs.returns.float().log_softmax(-1)).sum(-1).mean(-1)
         return losses.sum(), self.count_items(inputs), outputs
 
     def count_items(self, inputs):
@@ -122,15 +123,18 @@ class PathTrainer(EduTrainer):
         return PathPolicy(self.model.eval(), self.settings, **options)
 
     def score_beside_baselines(self) -> dict[str, Any]:
-        """Choose the masks on cohorts of their own, then let every policy teach the judged cohorts once.
+        """Choose decode and masks on cohorts of their own, then let every policy teach the judged cohorts once.
 
         Returns:
             "system"; "test", "baselines" and "ablation": ep (promotion, 1 where all goals are mastered), waste and violations
-            (shares of moves); "intervals" of ep, paired by cohort; "seeds": ep of each cohort; "masks": what was tried.
+            (shares of moves); "intervals" of ep, paired by cohort; "seeds": ep of each cohort; "masks": what was tried;
+            "chosen": the masks of each decode, the one that was taken first.
         """
-        masks = choose_masks(self.model.eval(), self.settings, self.choosing, self.most_violations)
-        chosen = self.policy()
-        systems = path_baselines(self.settings) | {OURS: lambda _: chosen}
+        masks, chosen = choose_masks(self.model.eval(), self.settings, self.choosing, self.most_violations)
+        _, other = chosen
+        ours, otherwise = self.policy(), PathPolicy(self.model, replace(self.settings, **other))
+        decoded = decoded_by(other["decode"])
+        systems = path_baselines(self.settings) | {OURS: lambda _: ours, decoded: lambda _: otherwise}
         if self.settings.edges:
             strict = replace(self.settings, exception_at=None)
             blind = self.policy(heed_prerequisites=False)
@@ -139,8 +143,8 @@ class PathTrainer(EduTrainer):
         means, intervals = summarize(table, OURS)
         return {
             "system": OURS, "test": means.pop(OURS),
-            "ablation": {name: means.pop(name) for name in (STRICT, REACHABLE_ALONE) if name in means},
-            "baselines": means, "intervals": intervals, "masks": masks,
+            "ablation": {name: means.pop(name) for name in (decoded, STRICT, REACHABLE_ALONE) if name in means},
+            "baselines": means, "intervals": intervals, "masks": masks, "chosen": chosen,
             "seeds": {name: rows["ep"].round(4).tolist() for name, rows in table.items()},
         }  # fmt: skip
 
@@ -159,6 +163,7 @@ class PathTrainer(EduTrainer):
         protocol |= {"logged": f"{len(self.logs['train'])} learners at random play", "steps": settings.steps}
         protocol |= {"judged": f"{len(self.judging)} cohorts of {self.judging[0].learners} other learners, paired"}
         protocol |= {"mastery": "estimated from answers by Best-LR", "most_violations": self.most_violations}
+        protocol |= {"decode": settings.decode}
         studies = {k: facts[k] for k in ("search",) if k in facts}
         metrics = {**results, **({"prerequisites": prerequisites} if prerequisites else {})}
         metrics |= {"cost": self.whole_cost(facts["cost"]), "protocol": protocol, **studies}
@@ -197,6 +202,11 @@ class PathTrainer(EduTrainer):
         return Checkpoint(artifact.base_model["name"], "").title()
 
 
+def decoded_by(decode: str) -> str:
+    """What the policy is called where it is decoded otherwise than was chosen."""
+    return f"{OURS}, decoded by {decode}"
+
+
 def publish(trainer: PathTrainer | PrerequisiteTrainer) -> None:
     """`publish_run` with learners and pairs of nobody."""
     trainer.publish_run(load, "learning_path", probe_inputs(trainer.settings))
@@ -223,6 +233,10 @@ def print_check(summary: str, rejected: Sequence[tuple], pair_trainer: Prerequis
 
 
 # ---- the advisor that anyone loads ----------------------------------------------------------------------------------
+
+
+class UnreachableGoal(ConfigurationError):
+    """No path leads this learner to a goal: something on every way is to be skipped."""
 
 
 @dataclass
@@ -278,7 +292,8 @@ class PathAdvisor:
             (numbers, to a goal that is not mastered). It ends when all goals are estimated as mastered.
 
         Raises:
-            ConfigurationError: No goal, no policy, or a goal that cannot be reached without what is skipped.
+            UnreachableGoal: A goal needs what is skipped and is not mastered.
+            ConfigurationError: No goal, no policy, or a goal that nobody can reach.
         """
         settings, rules = self.settings, self.settings.rules
         if self.policy is None:
@@ -330,12 +345,21 @@ class PathAdvisor:
                 raise ConfigurationError(f"'{names[goal]}' is a goal and is to be skipped; decide for one of them.")
             if goal not in self.settings.offered:
                 raise ConfigurationError(f"the goal '{names[goal]}' cannot be reached: nobody answered it in training.")
-            needed = set(np.flatnonzero(self.settings.rules.leads[:, goal]).tolist()) & skipped
-            if lacking := [c for c in sorted(needed) if mastery[c] < self.settings.met_at]:
-                raise ConfigurationError(
+            if lacking := sorted(self._still_needed(goal, mastery) & skipped):
+                raise UnreachableGoal(
                     f"the goal '{names[goal]}' cannot be reached: it needs '{names[lacking[0]]}', which is to be skipped and is "
                     f"not mastered (estimated {mastery[lacking[0]]:.2f}). If it is, say so with --mastered."
                 )
+
+    def _still_needed(self, goal: int, mastery: np.ndarray) -> set[int]:
+        """The goal and what comes before it; nothing beyond a concept that is mastered, which needs nothing any more."""
+        found: set[int] = set()
+        line = [goal]
+        for concept in line:
+            if concept not in found and mastery[concept] < self.settings.met_at:
+                found.add(concept)
+                line += np.flatnonzero(self.settings.rules.before[concept]).tolist()
+        return found
 
     def explain(self, step: Mapping[str, Any]) -> str:
         """Why a concept stands on a path, in a sentence; `step` as `path` gives it."""

@@ -4,8 +4,8 @@ The file is a log with an answer a row (--learner_column, --concept_column, --co
 learner is to master. The output has a row a step of each learner's path: the concept, how many questions on it, its estimated
 mastery and why it is there; a .png beside it draws the first learner's path. --mastery_file (learner_id, concept, mastery, as
 knowledge tracing writes it) takes the place of the estimate, --mastered says what a teacher knows to be mastered, --skip leaves
-concepts out. Without --goal the file has pairs of concepts or of texts (--before_column, --after_column), and the output says
-how likely the first is a prerequisite of the second.
+concepts out. A learner for whom there is no path has a row with step 0 and the reason. Without --goal the file has pairs of
+concepts or of texts (--before_column, --after_column), and the output says how likely the first is a prerequisite of the second.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from edu_datasets import DataError, ResponseColumns, read_mastery
 from edu_datasets.files import as_text, read_table
 from edu_datasets.responses import number_answers, read_log
 from trainers import path_report, report
-from trainers.learning_path import load
+from trainers.learning_path import UnreachableGoal, load
 from trainers.parser import ConfigurationError
 
 from . import PredictArguments
@@ -72,18 +72,21 @@ def propose_paths(args: PredictArguments, own: Arguments) -> Sequence[tuple]:
         mastery = np.array([known[name][0] if name in known else np.nan for name in names])
         mastery[mastered] = 1.0
         asked, said = [c for c, _ in answers], [a for _, a in answers]
-        path = advisor.path(asked, said, goals, mastery, skip, own.steps)
+        try:
+            path = advisor.path(asked, said, goals, mastery, skip, own.steps)
+            why_none = "all goals are mastered by the estimate, or nothing is in reach"
+        except UnreachableGoal as reason:  # for this learner; others may have mastered what is skipped
+            path, why_none = [], str(reason)
         if learner == next(iter(learners)):
             now = np.where(np.isnan(mastery), advisor.mastery(asked, said), mastery)
             moves = [step["concept"] for step in path for _ in range(step["questions"])]
             path_report.draw_path(Path(args.output_file).with_suffix(".png"), advisor.settings, moves, goals, now)
-        for number, step in enumerate(path, start=1):
-            cells = (learner, number, names[step["concept"]], step["questions"], round(step["mastery"], 4), advisor.explain(step))
-            for column, cell in zip(written.values(), cells, strict=True):
-                column.append(cell)
-        if not path:  # a row in is a row out
-            cells = (learner, 0, "", 0, "", "all goals are mastered by the estimate, or nothing is in reach")
-            for column, cell in zip(written.values(), cells, strict=True):
+        rows = [
+            (number, names[step["concept"]], step["questions"], round(step["mastery"], 4), advisor.explain(step))
+            for number, step in enumerate(path, start=1)
+        ]
+        for cells in rows or [(0, "", 0, "", why_none)]:  # a row in is a row out
+            for column, cell in zip(written.values(), (learner, *cells), strict=True):
                 column.append(cell)
     report.write_csv(args.output_file, written)
     return log.rejected
