@@ -190,6 +190,7 @@ def write_path_card(folder: Path, facts: dict[str, Any]) -> None:
     metric = metric_of(results)
     facts = facts | {name: markdown_or_nothing(table) for name, table in tables(results).items()}
     facts |= {"metric": metric, "pairs_verdict": verdict(pairs, "roc_auc") if pairs else ""}
+    facts["kept"] = (pairs or results).get("kept", "")
     kind = "reinforcement-learning" if metric == "ep" else "text-classification"
     more = [(m, f"prerequisites: {m}", v) for m, v in pairs["test"].items()] if pairs else []
     write_card(folder, "path_card.md", facts | {"pipeline_tag": kind}, more)

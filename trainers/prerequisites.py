@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset, DatasetDict
+from peft import PeftModel
 from scipy.sparse import csr_matrix
 from sklearn.metrics import roc_auc_score
 from torch import nn
@@ -20,7 +21,7 @@ from transformers import AutoConfig, AutoModel, EvalPrediction, PreTrainedModel,
 from . import path_report
 from .arguments import ModelArguments, RecipeTrainingArguments
 from .base import EduTrainer, checkpoint_to_resume
-from .baselines.learning_path import prerequisite_baselines
+from .baselines.learning_path import fit_pairs, pair_scores, prerequisite_baselines
 from .checkpoints import Checkpoint, load_encoder
 from .intervals import bootstrap_counts, interval_of
 from .metrics.probabilities import auc_draws
@@ -39,7 +40,9 @@ PREREQUISITE_FOLDER = "prerequisite_model"
 UNKNOWN_SHARE = 0.25
 """Of the concepts in training pairs, the share whose counts are hidden, so that the model also learns to judge by texts alone."""
 BOOTSTRAP_DRAWS = 1000
+LEAST_SPREAD = 1e-6  # standard deviation of a feature that is read
 OURS, TEXT_ALONE = "prerequisite model", "prerequisite model, text alone"
+ALL_FEATURES = "untuned encoder, degree and paths"
 
 AutoConfig.register(PrerequisiteEncoderConfig.model_type, PrerequisiteEncoderConfig, exist_ok=True)
 AutoModel.register(PrerequisiteEncoderConfig, PrerequisiteEncoder, exist_ok=True)
@@ -168,12 +171,12 @@ class PrerequisiteTrainer(EduTrainer):
             for s, rows in splits.items()
         }
         self.rows = splits
-        labels = {s: np.array(rows["label"][:], np.int64) for s, rows in splits.items()}
+        self.labels = labels = {s: np.array(rows["label"][:], np.int64) for s, rows in splits.items()}
         self.edges = self.pairs["train"][labels["train"] == 1]
         self.known = KnownPrerequisites(len(number), self.edges)
         settings.pairs = {"max_length": max_length, "edges": self.edges.tolist()}
         hidden = np.random.default_rng(kwargs["args"].seed).random((len(labels["train"]), 2)) < UNKNOWN_SHARE
-        self.encoded = {}
+        self.encoded, self.hidden, self.kept = {}, hidden, ""
         for split, pairs in self.pairs.items():
             concept, pair = self.known.counts(pairs, hidden if split == "train" else None)
             columns = {"pair": pairs.tolist(), "label": labels[split].tolist(), "length": [1] * len(pairs)}
@@ -208,7 +211,8 @@ class PrerequisiteTrainer(EduTrainer):
 
         Returns:
             "system"; "test" and "baselines": roc_auc and direction; "ablation": the model without counts; "intervals" of roc_auc,
-            drawing pairs; "slices": the same metrics by what training knows of a pair, with the number of pairs.
+            drawing pairs; "slices": the same metrics by what training knows of a pair, with the number of pairs; "kept": whether
+            training bettered the logistic regression that it began with.
         """
         y = np.array(self.rows["test"]["label"][:], np.int64)
         systems = prerequisite_baselines(
@@ -229,7 +233,7 @@ class PrerequisiteTrainer(EduTrainer):
                 intervals[name]["behind"] = list(interval_of(draws[OURS] - values))
         return {
             "system": OURS, "test": results.pop(OURS), "ablation": {TEXT_ALONE: results.pop(TEXT_ALONE)}, "baselines": results,
-            "intervals": intervals, "slices": self._slices(systems, y),
+            "intervals": intervals, "slices": self._slices(systems, y), "kept": self.kept,
         }  # fmt: skip
 
     def _slices(self, systems: dict[str, tuple], y: np.ndarray) -> dict[str, dict[str, Any]]:
@@ -243,16 +247,19 @@ class PrerequisiteTrainer(EduTrainer):
             for part, rows in parts.items() if 0 < y[rows].sum() < rows.sum()
         }  # fmt: skip
 
-    def _features(self, split: str) -> dict[str, np.ndarray]:
+    def _features(self, split: str, hidden: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """What the baselines read of a pair and of the pair turned round, float (pairs, 2, width)."""
         pairs = self.pairs[split]
-        (concept, pair), texts = self.known.counts(pairs), self._untuned()
+        (concept, pair), texts = self.known.counts(pairs, hidden), self._untuned()
         rows = len(pairs)
         degrees = np.stack([concept.reshape(rows, -1), concept[:, ::-1].reshape(rows, -1)], axis=1)
         paths = np.stack([pair.reshape(rows, -1), pair[:, ::-1].reshape(rows, -1)], axis=1)
         a, b = texts[pairs[:, 0]], texts[pairs[:, 1]]
         said = np.stack([np.concatenate([x - y, x * y], axis=1) for x, y in ((a, b), (b, a))], axis=1)
-        return {"node degree": degrees, "degree and paths": np.concatenate([degrees, paths], axis=2), "untuned encoder": said}
+        return {
+            "node degree": degrees, "degree and paths": np.concatenate([degrees, paths], axis=2), "untuned encoder": said,
+            ALL_FEATURES: np.concatenate([said, degrees, paths], axis=2),
+        }  # fmt: skip
 
     @torch.no_grad()
     def _untuned(self) -> np.ndarray:
@@ -274,6 +281,38 @@ class PrerequisiteTrainer(EduTrainer):
         kept = rows.remove_columns(["concept_counts", "pair_counts"])
         kept = kept.add_column("concept_counts", concept.reshape(n, -1).tolist())
         return kept.add_column("pair_counts", pair.reshape(n, -1).tolist())
+
+    def begin_as_regression(self) -> float:
+        """Begin with a logistic regression on the untuned encoder's texts and the counts; its AUC on validation is returned.
+
+        Of two, one fitted on all counts and one with some hidden, as in training, the better on validation is taken: the first
+        where concepts are known, the second where they are new.
+        """
+        y, there = self.labels["train"], self._features("validation")[ALL_FEATURES]
+        fitted = [fit_pairs(self._features("train", hidden)[ALL_FEATURES], y) for hidden in (None, self.hidden)]
+        aucs = [pair_metrics(*pair_scores(model, there), self.labels["validation"])["roc_auc"] for model in fitted]
+        scale, regression = fitted[int(np.argmax(aucs))]
+        # an encoder may have dimensions that never change: what tells pairs apart there is rounding
+        weight = np.where(scale.scale_ > LEAST_SPREAD, regression.coef_[0] / scale.scale_, 0.0)
+        bias = float(regression.intercept_[0] - weight @ scale.mean_)
+        model = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        model.classifier.begin_with(torch.from_numpy(weight).to(self.args.device, torch.float32), bias)
+        return max(aucs)
+
+    def fit(self) -> dict[str, Any]:
+        """`EduTrainer.fit` from a logistic regression on; where training did not better it on validation, it is kept."""
+        started = self.begin_as_regression()
+        first = {name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad}
+        cost = super().fit()
+        reached = pair_metrics(*self.logits(self.encoded["validation"]).T, self.labels["validation"])["roc_auc"]
+        logger.info("AUC on validation: %.4f as a logistic regression, %.4f after training.", started, reached)
+        self.kept = "the fine-tuned model" if reached > started else "the logistic regression that training began with"
+        if reached <= started:
+            parameters = dict(self.model.named_parameters())
+            with torch.no_grad():
+                for name, value in first.items():
+                    parameters[name].copy_(value)
+        return cost
 
     def fit_and_score(self, merge_adapter: bool) -> dict[str, Any]:
         """Train, score and save what is a part of a larger run; a run that is resumed does not do it twice.

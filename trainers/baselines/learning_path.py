@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..path_settings import PathSettings
@@ -83,7 +83,7 @@ def prerequisite_baselines(
     Args:
         train: Features -> float array (pairs, 2, width), of each pair and of the pair turned round, without what the pair itself
             adds to them. "node degree": how many training prerequisites start and end at either concept; "degree and paths";
-            "untuned encoder".
+            "untuned encoder"; all of these together.
         test: Likewise.
         labels: Int array (training pairs,).
 
@@ -92,9 +92,23 @@ def prerequisite_baselines(
     """
     systems = {}
     for name, features in train.items():
-        both = np.concatenate([features[:, 0], features[:, 1]])
-        target = np.concatenate([labels, np.zeros_like(labels)])  # turned round, none is
-        strength = 0.01 if features.shape[2] > 50 else 1.0
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000)).fit(both, target)
-        systems[name] = tuple(model.decision_function(test[name][:, side]) for side in (0, 1))
+        systems[name] = pair_scores(fit_pairs(features, labels), test[name])
     return systems
+
+
+def fit_pairs(features: np.ndarray, labels: np.ndarray) -> Pipeline:
+    """A scaler and a logistic regression of pairs and of the pairs turned round, which are no prerequisites.
+
+    Args:
+        features: Float array (pairs, 2, width).
+        labels: Int array (pairs,).
+    """
+    both = np.concatenate([features[:, 0], features[:, 1]])
+    target = np.concatenate([labels, np.zeros_like(labels)])
+    strength = 0.01 if features.shape[2] > 50 else 1.0
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000)).fit(both, target)
+
+
+def pair_scores(model: Pipeline, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log odds that the first is a prerequisite of the second, and the same turned round; two float arrays (pairs,)."""
+    return tuple(model.decision_function(features[:, side]) for side in (0, 1))

@@ -2,8 +2,9 @@
 
 The log odds that a is a prerequisite of b are s(a, b) + d(a, b). The relation s is the same both ways round, the direction d
 changes its sign: d(a, b) = g(a, b) - g(b, a). So the model cannot hold that each of two concepts comes before the other, unless
-their relation is strong and their direction none. Beside the texts it may read counts from a graph of known prerequisites. One
-file that needs transformers and torch alone: it is saved with the weights.
+their relation is strong and their direction none. Beside the texts it may read counts from a graph of known prerequisites. To
+both adds a part that is linear in texts and counts, with which training can begin as a logistic regression. One file that needs
+transformers and torch alone: it is saved with the weights.
 """
 
 from __future__ import annotations
@@ -100,11 +101,27 @@ class _Readout(nn.Module):
         self.concept = nn.Linear(width + config.concept_counts, hidden)
         self.relation = self._net(3 * hidden + 1 + counts // 2, config)
         self.direction = self._net(3 * hidden + counts, config)
+        self.linear = nn.Linear(2 * width + 2 * config.concept_counts + counts, 1)
 
     @staticmethod
     def _net(width: int, config: PrerequisiteEncoderConfig) -> nn.Sequential:
         hidden = config.hidden_size
         return nn.Sequential(nn.Dropout(config.dropout), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, 1))
+
+    @torch.no_grad()
+    def begin_with(self, weight: torch.Tensor, bias: float) -> None:
+        """Make the linear part that of a logistic regression, and be nothing else until more is learnt.
+
+        Args:
+            weight: float (features,), of the difference and the product of the two texts' embeddings, each of length 1, of the
+                concepts' counts, and of the pair's.
+            bias: Of the regression.
+        """
+        self.linear.weight.copy_(weight[None])
+        self.linear.bias.fill_(bias)
+        for net in (self.relation, self.direction):
+            nn.init.zeros_(net[-1].weight)
+            nn.init.zeros_(net[-1].bias)
 
     def forward(self, texts: torch.Tensor, concept_counts: torch.Tensor, pair_counts: torch.Tensor) -> torch.Tensor:
         """Logits (pairs, 2) from texts (pairs, 2, width) and counts (pairs, 2, ...)."""
@@ -115,4 +132,8 @@ class _Readout(nn.Module):
         forth = self.direction(torch.cat([a, b, a * b, there, back], dim=-1))
         turned = self.direction(torch.cat([b, a, a * b, back, there], dim=-1))
         direction = forth - turned
-        return torch.cat([relation + direction, relation - direction], dim=-1)
+        read = nn.functional.normalize(texts, dim=-1)
+        other = read.flip(1)
+        counts = [torch.cat([v, v.flip(1)], dim=-1) for v in (concept_counts, pair_counts)]
+        plain = self.linear(torch.cat([read - other, read * other, *counts], dim=-1))[..., 0]
+        return plain + torch.cat([relation + direction, relation - direction], dim=-1)
