@@ -644,7 +644,8 @@ def test_training_that_did_not_better_where_it_began_is_undone(recipe, tiny_mode
     found = trainers[0].logits(trainers[0].encoded["validation"])
     started = trainers[0].begin_as_regression()
     assert np.array_equal(found, trainers[0].logits(trainers[0].encoded["validation"])) and found.std() > 0
-    assert pair_metrics(*found.T, trainers[0].labels["validation"])["roc_auc"] == pytest.approx(started, abs=1e-3) > 0.5
+    reached = pair_metrics(*found.T, trainers[0].labels["validation"])["roc_auc"]
+    assert reached == pytest.approx(started, abs=1e-3) and started > 0.5
 
 
 def test_a_pair_is_not_told_by_its_own_edge():
