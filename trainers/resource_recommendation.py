@@ -229,10 +229,13 @@ class RecommendationTrainer(EduTrainer):
 
     def publish(self) -> None:
         """`publish_run` with the test queries and a part of the catalogue."""
-        rows = self.splits["test"].select(range(min(20, len(self.splits["test"])))).to_list()
-        columns = ("text", "path", "language") if self.settings.query == "topic" else ("history",)
-        queries = [{name: row[name] for name in columns} for row in rows]
-        self.publish_run(load, "resource_recommendation", {"queries": queries, "resources": self.resources[:200]})
+        rows, part = self.splits["test"].select(range(min(20, len(self.splits["test"])))).to_list(), self.resources[:200]
+        if self.settings.query == "topic":
+            queries = [{name: row[name] for name in ("text", "path", "language")} for row in rows]
+        else:  # what is not in the part has no title elsewhere, by which a reason could call it
+            known = {row["resource_id"] for row in part}
+            queries = [{"history": [i for i in row["history"] if i in known]} for row in rows]
+        self.publish_run(load, "resource_recommendation", {"queries": queries, "resources": part})
 
 
 # ---- the recommender that anyone loads ------------------------------------------------------------------------------
