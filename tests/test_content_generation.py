@@ -721,7 +721,8 @@ GOOD = {
 }
 BROKEN_ROWS = {
     "empty text": ({"text": ""}, "row 3, column 'text'"), "no text": ({"text": None}, "row 3, column 'text'"),
-    "empty question": ({"question": " "}, "row 3, column 'question'"), "an answer of a whole book": ({"answer": "word " * 3000}, "row 3"),
+    "empty question": ({"question": " "}, "row 3, column 'question'"),
+    "an answer of a whole book": ({"answer": "word " * 3000}, "row 3"),
     "answer is the distractor": ({"wrong": ["Monks 2"]}, "row 3, column 'wrong': a distractor is the answer"),
     "distractor twice": ({"wrong": ["a", "A"]}, "row 3, column 'wrong': a distractor stands twice"),
     "same id twice": ({"id": "0"}, "row 3, column 'id'"), "a python list": ({"wrong": "['a', 'b']"}, "row 3, column 'wrong'"),
