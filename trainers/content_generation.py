@@ -36,7 +36,7 @@ from .language_models.packing import shares_beginnings
 from .language_models.sampling import Sampling
 from .language_models.seq2seq import Seq2SeqCollator, written_token_losses
 from .language_models.trainer import LanguageModelTrainer
-from .metrics.embeddings import sentence_encoder
+from .metrics.embeddings import sentence_encoder_if_there
 from .metrics.replies import check_sacrebleu
 from .parser import ConfigurationError
 from .question_writer import QuestionWriter, load_question_reader, reader_name
@@ -151,7 +151,7 @@ class ContentGenerationTrainer(LanguageModelTrainer):
         """
         size, seed, names = self.size, self.args.seed, self.attribute_names
         held = _drawn(self.splits["validation"], size.ranking_questions, seed)
-        writer, embed = self.writer(), _encoder_if_there()
+        writer, embed = self.writer(), sentence_encoder_if_there("similarity of meaning, and of distractors anything,")
         sampling = Sampling(size.candidates, max_new_tokens=self.settings.max_new_tokens, seed=seed)
         self.settings.weights = fit_weights(writer.write(held, sampling, size.batch_size), [row["question"] for row in held])
 
@@ -285,14 +285,6 @@ def _drawn(rows: Dataset, count: int | None, seed: int) -> list[dict]:
     if count is None or count >= len(rows):
         return list(rows)
     return list(rows.select(sorted(np.random.default_rng(seed).permutation(len(rows))[:count].tolist())))
-
-
-def _encoder_if_there():
-    try:
-        return sentence_encoder()
-    except ConfigurationError as error:
-        logger.warning("similarity of meaning and distractors are not measured: %s", error)
-        return None
 
 
 # ---- the writer that anyone loads -------------------------------------------------------------------------------------

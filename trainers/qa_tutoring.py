@@ -22,7 +22,7 @@ from .intervals import bootstrap_counts, interval_of
 from .language_models.generation import generate_replies
 from .language_models.loading import load_trained_language_model
 from .language_models.trainer import LanguageModelTrainer
-from .metrics.embeddings import sentence_encoder
+from .metrics.embeddings import sentence_encoder_if_there
 from .metrics.replies import check_sacrebleu
 from .parser import ConfigurationError
 from .simulated_student import tutor_a_simulated_student
@@ -137,7 +137,7 @@ class TutoringTrainer(LanguageModelTrainer):
         systems[OURS] = tutor.reply_to(cases, batch_size=size.batch_size)
 
         results = {"human": human_metrics(cases)} | {name: reply_metrics(cases, said) for name, said in systems.items()}
-        if (embed := _encoder_if_there()) is not None:
+        if (embed := sentence_encoder_if_there("similarity of meaning")) is not None:
             for name, said in systems.items():
                 results[name]["similarity"] = similarity(cases, said, embed)
         perplexity = self._perplexity(likelihoods, plain_rows)
@@ -274,14 +274,6 @@ def reply_columns(dialogues: Sequence[dict], replies: Sequence[Reply]) -> dict[s
         for dialogue, reply in zip(dialogues, replies, strict=True)
     ]
     return {"move": [r.move for r in replies], "reply": [r.text for r in replies], "gives_away": given}
-
-
-def _encoder_if_there():
-    try:
-        return sentence_encoder()
-    except ConfigurationError as error:
-        logger.warning("similarity of meaning is not measured: %s", error)
-        return None
 
 
 # ---- the tutor that anyone loads ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,6 +11,9 @@ from transformers import AutoModel
 
 from ..arguments import DEFAULT_ENCODER
 from ..checkpoints import explained, find_checkpoint, load_tokenizer
+from ..parser import ConfigurationError
+
+logger = logging.getLogger(__name__)
 
 
 def sentence_encoder(name: str = DEFAULT_ENCODER) -> Callable[[Sequence[str]], np.ndarray]:
@@ -35,3 +39,12 @@ def sentence_encoder(name: str = DEFAULT_ENCODER) -> Callable[[Sequence[str]], n
         return np.concatenate(found)
 
     return embed
+
+
+def sentence_encoder_if_there(what: str, name: str = DEFAULT_ENCODER) -> Callable[[Sequence[str]], np.ndarray] | None:
+    """As `sentence_encoder`; None, with a warning that `what` is not measured, where the encoder cannot be found."""
+    try:
+        return sentence_encoder(name)
+    except ConfigurationError as error:
+        logger.warning("%s is not measured: %s", what, error)
+        return None
