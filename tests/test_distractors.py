@@ -135,9 +135,10 @@ def test_the_answer_in_other_words_is_refused(answer, again):
 
 
 def test_where_the_checks_are_open_another_way_to_say_the_answer_passes():
-    """The twin: the same distractor, once compared and once not."""
+    """The twin: the same distractor, compared by words, by meaning, and not at all."""
     answer, again = "They ate warm soup in the kitchen.", "In the kitchen they ate soup"
-    assert not judge(answer, [again])[0].wrong
+    assert not judge(answer, [again], checks=DistractorChecks(embed, same_meaning=2))[0].wrong
+    assert not judge(answer, [again], checks=DistractorChecks(embed, same_f1=2))[0].wrong
     assert judge(answer, [again], checks=DistractorChecks(embed, same_f1=2, same_meaning=2))[0].wrong
 
 
