@@ -40,6 +40,7 @@ from trainers.language_models.sampling import Sampling, continue_prompts
 from trainers.metrics.replies import rouge_l
 from trainers.parser import ConfigurationError
 from trainers.question_checks import gives_away, refuse, same_question, unsupported
+from trainers.question_writer import nearest_sentences
 from trainers.reading_level import LEVELS, reading_grade, reading_level
 
 TEXT = "The mill stood on the north bank. Monks built it in 1342. Farmers paid one sack in sixteen."
@@ -316,6 +317,12 @@ def test_scores_come_from_a_reader_and_from_the_other_candidates():
     assert row[2].reason == "", "a reader that was not trained refuses nothing"
 
 
+def test_a_reader_without_training_finds_the_sentence():
+    assert nearest_sentences([TEXT, "", TEXT], ["Who built the mill in 1342?", "Who?", "Where stood the mill?"]) == [
+        "Monks built it in 1342.", "", "The mill stood on the north bank.",
+    ]  # fmt: skip
+
+
 def test_map_grows_with_n_and_duplicates_are_counted_beside_it():
     rows = [row("Who built it?"), row("When was it built?")]
     told = map_at([["Who built it?", "Where is it?"], ["Who built it?", "When was it built?"]], rows)
@@ -480,8 +487,9 @@ def test_a_control_that_is_asked_for_is_followed(learned):
     for kind, (question, answer) in ASKED.items():
         told = writer.questions([text], 1, once, answers=[[f"{answer} 3"]], controls={"kind": kind})
         assert told[0][0].question == question
-    with pytest.raises(ConfigurationError, match="no value 'mood'"):
-        writer.questions([text], 1, once, answers=[["a thing"]], controls={"kind": "mood"})
+    for level in ("", "easy"):
+        with pytest.raises(ConfigurationError, match="no value 'mood'"):
+            writer.questions([text], 1, once, answers=[["a thing"]], controls={"kind": "mood"}, level=level)
     found = writer.questions([text], 3, Sampling(4, max_new_tokens=24))[0]
     assert 1 <= len(found) <= 3 and all(item.answers[0].startswith(tuple(a for _, a in ASKED.values())) for item in found)
 

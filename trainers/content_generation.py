@@ -19,7 +19,7 @@ from .artifact import load_artifact
 from .baselines.content_generation import generation_baselines
 from .candidate_ranking import fit_weights, rank
 from .checkpoints import find_checkpoint, load_tokenizer
-from .distractors import DistractorChecks, distractor_report, other_answers
+from .distractors import distractor_report, other_answers
 from .generation_evaluation import (
     attribute_accuracy,
     gain,
@@ -204,7 +204,7 @@ class ContentGenerationTrainer(LanguageModelTrainer):
         rows = _drawn(self.splits["test"].filter(lambda row: len(row["distractors"]) > 0), self.size.questions, self.args.seed)
         if not rows or embed is None:
             return None
-        checks, seed = DistractorChecks(embed, self.reader), self.args.seed
+        checks, seed = writer.distractor_checks(embed), self.args.seed
         asked = [[row[name] for row in rows] for name in ("context", "question", "answers")]
         chosen = writer.distractors(*asked, checks, 3, sampling)
         stories = [row["story_id"] for row in rows]

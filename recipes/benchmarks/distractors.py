@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> dict:
     rows = load_passages(args.dataset_name, data_dir=args.data_dir).splits["test"].filter(lambda row: len(row["distractors"]) > 0)
     rows = rows.select(range(min(len(rows), args.questions or len(rows))))
     contexts, questions, answers, stories = (rows[c][:] for c in ("context", "question", "answers", "story_id"))
-    checks = DistractorChecks(sentence_encoder(), load_question_reader(args.qa_model))
+    checks = DistractorChecks(sentence_encoder(), load_question_reader(args.qa_model) if args.qa_model else None)
     spans = [spans_like(context, known[0]) for context, known in zip(contexts, answers, strict=True)]
     chosen = choose_distractors(checks, contexts, questions, answers, spans)
     systems = {

@@ -13,7 +13,6 @@ from pathlib import Path
 from edu_datasets import PassageColumns, read_passages
 from trainers import report
 from trainers.content_generation import load
-from trainers.distractors import DistractorChecks
 from trainers.language_models.sampling import Sampling
 from trainers.metrics.embeddings import sentence_encoder
 from trainers.parser import ConfigurationError
@@ -79,7 +78,7 @@ def predict(args: PredictArguments, own: Arguments) -> Sequence[tuple]:
     items = [(row, item) for row, quiz in enumerate(told) for item in quiz]
     kept = [(row, item) for row, item in items if not item.reason]
     if own.distractors and kept:
-        checks = DistractorChecks(sentence_encoder(), writer.reader)
+        checks = writer.distractor_checks(sentence_encoder())
         asked = ([contexts[row] for row, _ in kept], [item.question for _, item in kept], [item.answers for _, item in kept])
         choices = writer.distractors(*asked, checks, own.distractors, sampling)
         for (_, item), choice in zip(kept, choices, strict=True):
