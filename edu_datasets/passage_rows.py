@@ -111,14 +111,14 @@ def read_rows(
         published: The file is a public one, whose faulty distractors are left out and counted.
         skip: Leave rows that cannot be used out, and list them.
         need_answers: Otherwise the columns of answers may be missing.
-        need_question: Otherwise the column of questions may be missing.
+        need_question: Otherwise the column of questions is not read.
 
     Raises:
         DataError: With file, row and column, and never a word of the text.
     """
     path, n = table.path, len(table)
     table.column(columns.context, "--context_column")
-    if need_question or columns.question in table.columns:
+    if need_question:
         table.column(columns.question, "--question_column")
     have_answers = need_answers or all(c in table.columns for c in columns.answers)
     for option, names in (
@@ -184,8 +184,7 @@ def _read_row(table: Table, columns: PassageColumns, i: int, free: bool, need_qu
         return check_text(text, what, most, file=path, row=row, column=column)
 
     context = cell(columns.context, "the context", MAX_CONTEXT)
-    asked = need_question or columns.question in table.columns
-    question = cell(columns.question, "the question", MAX_QUESTION).strip() if asked else ""
+    question = cell(columns.question, "the question", MAX_QUESTION).strip() if need_question else ""
     question_id = as_text(table.columns[columns.question_id][i]) if columns.question_id else f"row {row}"
     story = as_text(table.columns[columns.story][i]) if columns.story else ""
     for what, value, column in (("id", question_id, columns.question_id), ("story", story, columns.story)):

@@ -199,14 +199,17 @@ def read_passages(
     separator: str | None = None,
     skip_bad_rows: bool = False,
     need_question: bool = True,
+    need_answers: bool = False,
 ) -> tuple[Dataset, list[int], list[tuple[str, int, str]]]:
-    """Read questions to answer, or, without `need_question`, texts to ask about: no column of answers is needed.
+    """Read questions to answer, or, without `need_question`, texts to ask about, whatever questions stand beside them.
+
+    No column of answers is needed, unless `need_answers`.
 
     Returns:
         The questions (`schema.PASSAGES`), the file's row number of each, and (file, row, reason) of the rows left out.
     """
     table, columns = read_file(path, columns or PassageColumns(), encoding, separator)
-    part = read_rows(table, columns, free=True, skip=skip_bad_rows, need_answers=False, need_question=need_question)
+    part = read_rows(table, columns, free=True, skip=skip_bad_rows, need_answers=need_answers, need_question=need_question)
     return part.dataset, part.rows, part.rejected
 
 

@@ -168,6 +168,11 @@ def test_controls_are_what_training_had(tokenizer):
     assert known_controls(train, ["kind"]) == {"kind": ["action", "setting"]} and known_controls(train, ["kind"], []) == {}
     with pytest.raises(ConfigurationError, match="no such attribute; it has kind"):
         known_controls(train, ["kind"], ["subject"])
+    with pytest.raises(ConfigurationError, match="a field of this name"):
+        known_controls(train, ["Answer"])
+    many = Dataset.from_list([row(attributes=(f"id {i}",)) for i in range(60)])
+    with pytest.raises(ConfigurationError, match="has 60 different values; expected 50"):
+        known_controls(many, ["kind"])
     settings = settings_of(tokenizer)
     for name, value, words in (
         ("mood", "gay", "no control 'mood'"),
@@ -256,6 +261,8 @@ def test_each_gate_refuses_what_it_is_for_and_lets_the_rest_pass():
     assert refuse("Who built it?", **asked, finished=False) == "no question"
     assert refuse("Did monks build it?", **asked) == "gives the answer away"
     assert refuse("Who built it in 1400?", **asked) == "not in the text" == refuse("What did Thomas build?", **asked)
+    for told in ("1,342", "the 20th", "3.5", "the 1990s"):
+        assert unsupported(f"What happened in {told}?", f"It was {told}.", []) == []
     assert unsupported("When did Farmers pay 1342?", TEXT, []) == [] and unsupported("Why did I go?", TEXT, []) == []
     assert refuse("Who built it?", **asked, round_trip=0.0) == "not answerable"
     assert refuse("Who built it?", **asked, level="hard") == "another reading level"
@@ -670,6 +677,28 @@ def test_a_quiz_is_written_for_a_lesson_in_one_command(learned, predict, tmp_pat
     assert "When was it?" in (tmp_path / "known_quiz.csv").read_text()
 
 
+def test_where_no_question_may_stand_there_is_no_quiz_and_a_file_that_says_why(learned, predict, tmp_path, caplog):
+    (tmp_path / "quiz.gift").write_text("an earlier quiz")
+    data = lesson(tmp_path / "lesson.csv", text=["Story 3, page 1. There was a miller."] * 2, answer=["who it is", "a -> b"])
+    told = run_predict(predict, learned[0], data, tmp_path / "quiz.csv", "--answer_column", "answer", "--control", "kind=person",
+                       "--quiz_format", "gift", "--reading_level", "hard", "--candidates", "2")  # fmt: skip
+    assert [r["kept"] for r in told] == ["false", "false"] and all(r["reason"] for r in told)
+    assert not (tmp_path / "quiz.gift").exists() and "no question may stand" in caplog.text
+
+
+def test_a_text_that_stands_twice_is_not_asked_the_same_twice(learned):
+    writer, text = load(learned[0]), "Story 3, page 1. There was a miller by the river in May."
+    told = writer.questions([text, text], 1, Sampling(max_new_tokens=24), [["in May 3"], ["in May 3"]], {"kind": "time"})
+    assert sorted(own[0].reason for own in told) == ["", "asked already"]
+
+
+def test_controls_are_told_in_the_order_of_training_whatever_order_they_are_asked_for(learned, monkeypatch):
+    writer, seen = load(learned[0]), []
+    monkeypatch.setattr(writer, "_continue", lambda requests, *rest: seen.extend(requests) or [[]] * len(requests))
+    writer.write([{"context": TEXT, "answers": ["Monks"], "attributes": []}], Sampling(), level="easy", controls={"kind": "time"})
+    assert [name for name, value in seen[0].fields.items() if value] == ["answer", "kind", "reading level"]
+
+
 def test_wrong_options_are_offered_and_those_refused_are_told(learned, predict, tmp_path):
     data = lesson(
         tmp_path / "lesson.csv", text=["Story 3, page 1. There was a miller by the river in May."], answer=["a miller 3"]
@@ -698,6 +727,7 @@ def test_wrong_options_are_offered_and_those_refused_are_told(learned, predict, 
         (["--answer_column", "solution"], "solution"), (["--context_column", "story"], "story"),
         (["--qa_model", "no/such/model"], "no/such"),
         (["--answer_column", "empty"], "row 2, column empty: there is no answer"),
+        (["--answer_column", "answer", "none"], "none"), (["--distractors", "-1"], "from 0 on"), (["--seed", "-1"], "from 0 on"),
     ],
     ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",
 )  # fmt: skip

@@ -114,6 +114,11 @@ class ContentGenerationTrainer(LanguageModelTrainer):
             logger.warning("this architecture does not let requests share a text: each reads it anew.")
         self.encoder = RequestEncoder(settings, tokenizer)
         self.rows = {split: self._encode(self.splits[split], kwargs["args"].seed) for split in ("train", "validation")}
+        longest = max(max(map(max, rows["positions"])) + 1 if self.shared else max(rows["length"]) for rows in self.rows.values())
+        if most is not None and longest > most:
+            raise ConfigurationError(
+                f"a request has {longest:,} tokens, and the model reads {most:,}. Does --answer_column hold answers?"
+            )
         super().__init__(
             stop=settings.stop, packing=packing, train_dataset=self.rows["train"], eval_dataset=self.rows["validation"], **kwargs
         )
@@ -182,7 +187,7 @@ class ContentGenerationTrainer(LanguageModelTrainer):
             "map_at": {OURS: map_at([[c.question for c in row if not c.reason] for row in ranked], test)}
             | {name: map_at([[q] for q in systems[name]], test) for name in (GREEDY, *baselines)},
             "attributes": attribute_accuracy(
-                systems, test, names, list(self.settings.controls), list(self.splits["validation"]), seed
+                systems, test, names, self.settings.controls, list(self.splits["validation"]), seed
             ),
             "levels": self._levels(writer, test), "distractors": self._distractors(writer, embed, sampling),
             "from_texts_alone": self._from_texts_alone(writer, test, sampling),
@@ -248,7 +253,7 @@ class ContentGenerationTrainer(LanguageModelTrainer):
         protocol |= {k: facts[k] for k in ("rows", "left_out", "warnings", "attributes")}
         protocol |= {"written": settings.written, "learnt_tokens": sum(self.rows["train"]["learnt"]), "texts_shared": self.shared}
         protocol |= {"base_quantization": self.checkpoint.quantization, "shortened_texts": self.encoder.shortened}
-        protocol |= {"without_answer": self.without_answer}
+        protocol |= {"without_answer": self.without_answer, "ranking_questions": self.size.ranking_questions}
         protocol |= {"candidates": self.size.candidates, "ranking": settings.weights, "round_trip": reader_name(self.qa_model)}
         studies = {k: facts[k] for k in ("search", "cross_validation") if k in facts}
         metrics = {**results, "cost": self.whole_cost(facts["cost"]), "protocol": protocol, **studies}

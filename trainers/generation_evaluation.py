@@ -10,8 +10,8 @@ import numpy as np
 
 from .answering_evaluation import answer_intervals
 from .candidate_ranking import Candidate, Reader
-from .metrics.answers import token_f1
-from .metrics.replies import bleu_of, bleu_statistics, chrf_of, rouge_l, words
+from .metrics.answers import normalize_answer, token_f1
+from .metrics.replies import bleu_of, bleu_statistics, chrf_of, rouge_l
 from .question_checks import gives_away
 from .reading_level import LEVELS, mean_grade, reading_level
 from .text_classifier import macro_f1, train_text_classifier
@@ -91,18 +91,19 @@ def set_metrics(raw: Sequence[Sequence[Candidate]], offered: Sequence[Sequence[C
     first = [[c.question for c in row[:SAMPLES]] for row in raw]
     passed = [[c.question for c in row if not c.reason][:SAMPLES] for row in offered]
     pairs = [(q, row[:i] + row[i + 1 :]) for row in first for i, q in enumerate(row) if len(row) > 1]
-    bleus = bleu_statistics([q for q, _ in pairs], [others for _, others in pairs]) if pairs else []
+    bleus = bleu_statistics([q for q, _ in pairs], [others for _, others in pairs]) if pairs else np.zeros((0, 10))
+    bleus = bleus[bleus[:, 7] > 0]  # a question of fewer than four tokens has no BLEU-4
     every = [c for row in offered for c in row]
     return {
         "duplicates": _repeated(first),
         "duplicates_offered": _repeated(passed),
-        "self_bleu": float(np.mean([bleu_of(row) for row in bleus])) if pairs else 0.0,
+        "self_bleu": float(np.mean([bleu_of(row) for row in bleus])) if len(bleus) else 0.0,
         "kept": float(np.mean([not c.reason for c in every])),
     }
 
 
 def _repeated(rows: Sequence[Sequence[str]]) -> float:
-    counts = [len(row) - len({" ".join(words(q)) for q in row}) for row in rows]
+    counts = [len(row) - len({normalize_answer(q) for q in row}) for row in rows]
     return sum(counts) / max(1, sum(map(len, rows)))
 
 
@@ -139,7 +140,7 @@ def map_at(questions: Sequence[Sequence[str]], rows: Sequence[Row]) -> dict[str,
 
 
 def attribute_accuracy(
-    questions: dict[str, Sequence[str]], rows: Sequence[Row], names: Sequence[str], controls: Sequence[str],
+    questions: dict[str, Sequence[str]], rows: Sequence[Row], names: Sequence[str], controls: dict[str, list[str]],
     judged_from: Sequence[Row], seed: int,
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Whether questions are of the kind that was asked for, as a classifier of words sees it.
@@ -148,7 +149,7 @@ def attribute_accuracy(
         questions: System -> a question a row; people's are among them.
         rows: What was asked for.
         names: The names of the entries of attributes.
-        controls: Which of them can be asked for.
+        controls: Which of them can be asked for, and for which values.
         judged_from: People's questions that the model has not learnt from, to train the judge.
         seed: Of the judge.
 
@@ -160,7 +161,7 @@ def attribute_accuracy(
     for control in controls:
         place = names.index(control)
         judge = train_text_classifier([r["question"] for r in judged_from], [r["attributes"][place] for r in judged_from], seed)
-        known = [i for i, row in enumerate(rows) if row["attributes"][place]]
+        known = [i for i, row in enumerate(rows) if row["attributes"][place] in controls[control]]
         if judge is None or not known:
             continue
         asked = [rows[i]["attributes"][place] for i in known]

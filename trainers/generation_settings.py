@@ -38,6 +38,8 @@ INSTRUCTION = (
     "You write exercises about a text for learners. A question is answered by the given answer and does not give it away."
 )
 LEVEL = "reading level"
+FIELDS = ("text", "answer", "question", "write")
+MOST_VALUES = 50  # of an attribute: what has more is a text or an id
 MOST_ENDS = 12  # requests about one text in one row; more of them become another row
 FRAME = 128  # tokens of instruction, fields and template
 
@@ -120,11 +122,19 @@ def known_controls(train: Dataset, names: Sequence[str], wanted: Sequence[str] |
     Raises:
         ConfigurationError: One of them is no attribute of the data.
     """
-    for name in wanted or ():
+    for name in names if wanted is None else wanted:
+        if name.lower() in (*FIELDS, LEVEL):
+            raise ConfigurationError(f"--attribute_columns {name}: a request has a field of this name; rename the column.")
         if name not in names:
             raise ConfigurationError(f"--controls {name}: the data has no such attribute; it has {', '.join(names) or 'none'}.")
     columns = dict(zip(names, zip(*train["attributes"], strict=True), strict=False))
     counts = {name: Counter(filter(None, columns.get(name, ()))) for name in names if wanted is None or name in wanted}
+    for name, found in counts.items():
+        if len(found) > MOST_VALUES:
+            raise ConfigurationError(
+                f"--controls: the attribute '{name}' has {len(found)} different values; expected {MOST_VALUES} at most, since "
+                "each can be asked for and stands in the card. Name the attributes to ask for with --controls."
+            )
     return {name: [value for value, _ in found.most_common()] for name, found in counts.items() if found}
 
 

@@ -58,7 +58,7 @@ def unsupported(question: str, context: str, answers: Sequence[str]) -> list[str
     A name is a word with a capital that is not the first of a sentence. The word is looked for in any case.
     """
     known = {word.lower() for text in (context, *answers) for word in re.findall(r"\w+", text)}
-    named = re.findall(r"(?<=[\w,;:'’\"“] )[A-Z]\w+|\d[\d.,]*\d|\d", question)
+    named = re.findall(r"(?<=[\w,;:'’\"“] )[A-Z]\w+|\w*\d\w*", question)
     return [word for word in named if word.lower().removesuffix("'s") not in known and word != "I"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,9 @@ from .generation_settings import ANSWER, DISTRACTOR, LEVEL, GenerationSettings, 
 from .language_models.sampling import Sampling, continue_prompts
 from .lexical import words_of
 from .parser import ConfigurationError
+from .question_checks import unsupported
+
+logger = logging.getLogger(__name__)
 
 
 def nearest_sentences(contexts: Sequence[str], questions: Sequence[str]) -> list[str]:
@@ -73,6 +78,8 @@ class QuestionWriter:
     def _continue(self, requests: Sequence[Request], sampling: Sampling, batch_size: int):
         encoder = RequestEncoder(self.settings, self.tokenizer)
         prompts = [encoder.prompt(request, number) for number, request in enumerate(requests)]
+        if encoder.shortened:
+            logger.warning("%d texts are longer than the model reads: what is asked is about their beginning.", encoder.shortened)
         return continue_prompts(
             self.model,
             prompts,
@@ -105,7 +112,8 @@ class QuestionWriter:
             self.settings.check_control(name, value)
         requests = [question_request({"question": "", **row}, self.attribute_names, self.settings, level) for row in rows]
         for request in requests if controls else ():
-            request.fields |= controls
+            told = {**request.fields, **controls}
+            request.fields = {name: told[name] for name in ("answer", *self.settings.controls, LEVEL) if name in told}
         found = [
             [Candidate(self._words(c.tokens), c.finished, {"likelihood": c.log_likelihood}) for c in own]
             for own in self._continue(requests, sampling, batch_size)
@@ -127,12 +135,14 @@ class QuestionWriter:
                 "the model has not learnt to find answers: name the column that has them with --answer_column, or train with "
                 "--write_answers true."
             )
-        requests = [Request(context, dict(controls or {}), ANSWER) for context in contexts]
+        told = {name: controls[name] for name in self.settings.controls if name in (controls or {})}
+        requests = [Request(context, told, ANSWER) for context in contexts]
         found = []
-        for own in self._continue(requests, sampling, batch_size):
+        for context, own in zip(contexts, self._continue(requests, sampling, batch_size), strict=True):
             told = sorted((c for c in own if c.finished), key=lambda c: -c.log_likelihood)
             texts = {" ".join(text.lower().split()).strip(" ."): text for c in reversed(told) if (text := self._words(c.tokens))}
-            found.append(list(texts.values())[::-1])
+            # behind a word a name is known by its capital: none that the text does not have
+            found.append([text for text in list(texts.values())[::-1] if not unsupported(f"it {text}", context, [])])
         return found
 
     def distractor_checks(self, embed: Embed) -> DistractorChecks:
@@ -194,7 +204,12 @@ class QuestionWriter:
         items: list[list[QuizItem]] = [[] for _ in contexts]
         for (text, known), own in zip(asked, self.write(rows, sampling, batch_size, level, controls), strict=True):
             items[text] += [QuizItem(c.question, known, c.reason, c.scores) for c in rank(own, self.settings.weights)[:1]]
-        return [_without_repetition(own, self.settings.weights) for own in items]
+        together = defaultdict(list)  # a text may stand in several rows
+        for context, own in zip(contexts, items, strict=True):
+            together[context] += own
+        ranked = [item for own in together.values() for item in _without_repetition(own, self.settings.weights)]
+        place = {id(item): number for number, item in enumerate(ranked)}
+        return [sorted(own, key=lambda item: place[id(item)]) for own in items]
 
     def predict_columns(self, contexts: Sequence[str], answers: Sequence[str], batch_size: int = 64) -> dict[str, list]:
         """The most probable question for each answer, and why it may not stand; for comparing a published model with this one."""

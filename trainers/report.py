@@ -170,7 +170,8 @@ def command(script: str, options: dict) -> str:
     words = [f"python {script}"]
     for name, value in options.items():
         values = value if isinstance(value, list) else [value]
-        values = [Path(v).name if name.endswith(("_file", "_dir")) else str(v) for v in values]
+        local = name.endswith(("_file", "_dir"))
+        values = [Path(v).name if local or (name == "qa_model" and Path(v).exists()) else str(v) for v in values]
         words.append(f"--{name} {' '.join(shlex.quote(v) for v in values)}")
     return " \\\n  ".join(words)
 

@@ -6,6 +6,7 @@ row a question: the answer, the wrong options, whether it may stand, and why not
 quiz too: csv, gift (Moodle), moodle_xml or qti (QTI 2.1). A teacher approves it.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from trainers.question_writer import QuizItem
 from trainers.quiz_formats import FORMATS, QuizQuestion, write_quiz
 
 from . import PredictArguments
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -46,9 +49,9 @@ class Arguments:
     def __post_init__(self):
         if self.quiz_format is not None and self.quiz_format not in FORMATS:
             raise ConfigurationError(f"--quiz_format is {self.quiz_format}; expected one of {', '.join(FORMATS)}.")
-        for name in ("questions_per_text", "candidates"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"--{name} is {getattr(self, name)}; expected a whole number from 1 on.")
+        for name, least in (("questions_per_text", 1), ("candidates", 1), ("distractors", 0), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ConfigurationError(f"--{name} is {getattr(self, name)}; expected a whole number from {least} on.")
         if self.temperature <= 0:
             raise ConfigurationError(f"--temperature is {self.temperature}; expected more than 0.")
         for control in self.control:
@@ -60,8 +63,15 @@ def predict(args: PredictArguments, own: Arguments) -> Sequence[tuple]:
     """A row a question; returns the rows that were left out."""
     columns = PassageColumns(own.context_column, answers=tuple(own.answer_column), question_id=args.id_column)
     texts, rows, rejected = read_passages(
-        args.input_file, columns, args.file_encoding, args.separator, args.skip_bad_rows, need_question=False
+        args.input_file,
+        columns,
+        args.file_encoding,
+        args.separator,
+        args.skip_bad_rows,
+        need_question=False,
+        need_answers=bool(own.answer_column),
     )
+    embed = sentence_encoder() if own.distractors else None  # what is missing is told before anything is written
     writer = load(args.model, args.model_revision, args.trust_remote_code, own.qa_model)
     answers = texts["answers"][:] if own.answer_column else None
     if answers and not all(answers):
@@ -76,11 +86,16 @@ def predict(args: PredictArguments, own: Arguments) -> Sequence[tuple]:
         contexts, own.questions_per_text, sampling, answers, controls, own.reading_level, max(args.batch_size, own.candidates)
     )
     items = [(row, item) for row, quiz in enumerate(told) for item in quiz]
+    if own.quiz_format == "gift":
+        for _, item in items:
+            item.reason = item.reason or "GIFT cannot hold an arrow in an answer" * any("->" in answer for answer in item.answers)
     kept = [(row, item) for row, item in items if not item.reason]
-    if own.distractors and kept:
-        checks = writer.distractor_checks(sentence_encoder())
+    name = Path(args.input_file).name
+    rejected += [(name, rows[row], "no answer worth asking for was found") for row, quiz in enumerate(told) if not quiz]
+    if embed is not None and kept:
+        checks = writer.distractor_checks(embed)
         asked = ([contexts[row] for row, _ in kept], [item.question for _, item in kept], [item.answers for _, item in kept])
-        choices = writer.distractors(*asked, checks, own.distractors, sampling)
+        choices = writer.distractors(*asked, checks, own.distractors, sampling, args.batch_size)
         for (_, item), choice in zip(kept, choices, strict=True):
             item.distractors = choice
     ids = texts["question_id"][:] if args.id_column else rows
@@ -88,6 +103,10 @@ def predict(args: PredictArguments, own: Arguments) -> Sequence[tuple]:
     if own.quiz_format:
         path = Path(args.output_file).with_suffix(FORMATS[own.quiz_format])
         path = path.with_stem(f"{path.stem}_quiz") if path == Path(args.output_file) else path
+        if not kept:
+            path.unlink(missing_ok=True)  # an earlier run's
+            logger.warning("no question may stand: there is no quiz, and %s says why.", Path(args.output_file).name)
+            return rejected
         numbered = enumerate(kept, start=1)
         write_quiz(path, [_quiz_question(contexts[row], item, own.quiz_title, n) for n, (row, item) in numbered], own.quiz_format,
                    own.quiz_title)  # fmt: skip

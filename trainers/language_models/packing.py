@@ -122,7 +122,7 @@ def _triangle(tokens: int, dtype: torch.dtype, device: torch.device) -> torch.Te
     return torch.full((tokens, tokens), -math.inf, dtype=dtype, device=device).triu_(1)
 
 
-@functools.lru_cache(maxsize=64)  # every layer asks for those of a batch
+@functools.lru_cache(maxsize=16)  # every layer asks for those of a batch
 def _several_ends(ends: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     shared, *borders = ends
     hidden = torch.full((borders[-1], borders[-1]), -math.inf, dtype=dtype, device=device).triu_(1)
