@@ -233,6 +233,10 @@ LONGEST = (
 )  # files that take minutes begin first, so that no worker waits for one of them at the end  # fmt: skip
 
 
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="fuzz and faults in full: thousands of examples, which take an hour")
+
+
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONGEST.index(name) if (name := item.path.stem) in LONGEST else len(LONGEST))
     for item in items:
