@@ -263,6 +263,7 @@ class ContentGenerationTrainer(LanguageModelTrainer):
         columns = {"question_id": [row["question_id"] for row in rows], "question": [own[0].question for own in ranked]}
         columns |= {"kept": [str(not own[0].reason).lower() for own in ranked], "reason": [own[0].reason for own in ranked]}
         columns |= {name: [round(own[0].scores[name], 4) for own in ranked] for name in ranked[0][0].scores}
+        columns |= {"story_id": [row["story_id"] for row in rows]}
         facts = self.save_results("content_generation", asdict(settings), metrics, columns, facts, merge_adapter)
         generation_report.draw_report(output / "figures", results)
         generation_report.write_generation_card(

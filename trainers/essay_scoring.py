@@ -270,6 +270,7 @@ class EssayTrainer(EduTrainer):
         fold_calibration(self.model, settings)
         columns = {"essay_id": test["essay_id"], "prompt_id": test["prompt_id"], **predictions["scores"]}
         columns |= {f"human_{name}": predictions["human"][:, s] for s, name in enumerate(settings.score_names)}
+        columns |= {"group_id": test["group_id"]}
         facts = self.save_results("essay_scoring", asdict(settings), metrics, columns, facts, merge_adapter)
         self.hybrid.save(output)
         figures = output / "figures"

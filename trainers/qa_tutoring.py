@@ -246,6 +246,7 @@ class TutoringTrainer(LanguageModelTrainer):
         columns |= {"turn": [len(case.history) + 1 for case in cases]}
         columns |= reply_columns([case.dialogue | {"turns": case.history} for case in cases], predictions["replies"])
         columns |= {"moves_of_people": [";".join(dict.fromkeys(r.move for r in c.references if r.move)) for c in cases]}
+        columns |= {"problem_id": [case.dialogue["problem_id"] for case in cases]}
         facts = self.save_results("qa_tutoring", asdict(settings), metrics, columns, facts, merge_adapter)
         tutoring_report.draw_report(output / "figures", results)
         tutoring_report.write_tutoring_card(

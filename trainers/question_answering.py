@@ -215,6 +215,7 @@ class QuestionAnsweringTrainer(EduTrainer):
             return metrics
         columns = {"question_id": test["question_id"][:], **answer_columns(predictions["answers"], settings.threshold)}
         columns |= {name: values.round(4) for name, values in predictions["scores"].items()}
+        columns |= {"story_id": test["story_id"][:]}
         facts = self.save_results("question_answering", asdict(settings), metrics, columns, facts, merge_adapter)
         figures = output / "figures"
         report.draw_calibration(figures / "calibration.png", results["reliability"])

@@ -70,9 +70,10 @@ def tables(results: dict[str, Any], studies: dict[str, Any]) -> dict[str, list[l
 
 
 def list_columns(ranking: Ranking, asked: JudgedQueries, resources: Sequence[Mapping[str, Any]]) -> dict[str, Sequence]:
-    """The columns of predictions.csv, a row a place in a list: query, rank, resource_id, title, score, relevant (0 or 1)."""
+    """The columns of predictions.csv, a row a place in a list: query, rank, resource_id, title, score, relevant (0 or 1),
+    relevant_resources (how many the query has), group_id (what intervals draw together)."""
     places = [
-        (query, rank, int(r), float(score), int(r in set(asked.relevant[i].tolist())))
+        (query, rank, int(r), float(score), int(r in set(asked.relevant[i].tolist())), len(asked.relevant[i]), asked.groups[i])
         for i, query in enumerate(asked.ids)
         for rank, (r, score) in enumerate(zip(ranking.top[i], ranking.scores[i], strict=True), start=1)
         if r >= 0
@@ -81,7 +82,7 @@ def list_columns(ranking: Ranking, asked: JudgedQueries, resources: Sequence[Map
         "query": [p[0] for p in places], "rank": [p[1] for p in places],
         "resource_id": [resources[p[2]]["resource_id"] for p in places],
         "title": [title_of(resources[p[2]]) for p in places], "score": [round(p[3], 6) for p in places],
-        "relevant": [p[4] for p in places],
+        "relevant": [p[4] for p in places], "relevant_resources": [p[5] for p in places], "group_id": [p[6] for p in places],
     }  # fmt: skip
 
 
