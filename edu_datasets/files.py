@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet")
 SEPARATORS = (",", "\t", ";", "|")
+GUARDED = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")  # what `trainers.report.safe_cell` has put an apostrophe before
 csv.field_size_limit(2**31 - 1)  # an overlong field is reported by its row, not by the csv module
 
 
@@ -231,6 +232,23 @@ def read_table(path: str | Path, encoding: str | None = None, separator: str | N
     if kind in (".json", ".jsonl"):
         return _read_json(path, text, lines=kind == ".jsonl")
     return _read_delimited(path, text, separator or ("\t" if kind == ".tsv" else None))
+
+
+def read_own_table(path: str | Path, encoding: str | None = None, separator: str | None = None) -> Table:
+    """Read a table that a recipe wrote, such as mastery.csv or predictions.csv, with its texts as they were.
+
+    Recipes put an apostrophe before what a spreadsheet would run as a formula (`trainers.report.safe_cell`); it is taken away
+    here. Arguments and errors are those of `read_table`.
+    """
+    table = read_table(path, encoding, separator)
+    columns = {
+        _without_apostrophe(name): [_without_apostrophe(v) for v in values] for name, values in table.columns.items()
+    }
+    return Table(table.path, columns, table.rows)
+
+
+def _without_apostrophe(value: object) -> object:
+    return value[1:] if isinstance(value, str) and GUARDED.match(value) else value
 
 
 def read_bytes(path: Path) -> bytes:

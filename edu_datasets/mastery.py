@@ -10,7 +10,7 @@ from pathlib import Path
 from datasets import DatasetDict
 
 from .errors import DataError
-from .files import as_text, closest, read_table
+from .files import as_text, closest, read_own_table
 
 SHOWN = 3  # concepts from either end
 COLUMNS = ("learner_id", "concept", "mastery")
@@ -28,7 +28,7 @@ def read_mastery(
 
     Args:
         path: The file.
-        encoding, separator: See `files.read_table`.
+        encoding, separator: See `files.read_own_table`.
         known: What a model knows; other concepts are refused.
 
     Returns:
@@ -38,7 +38,7 @@ def read_mastery(
         DataError: A column is missing, a number is none or not between 0 and 1, a learner has a concept twice, or a concept is
             not among `known`.
     """
-    table = read_table(path, encoding, separator)
+    table = read_own_table(path, encoding, separator)
     ids, concepts, values = (table.column(name, "mastery.csv of knowledge_tracing") for name in COLUMNS)
     ends = [table.columns.get(name, [math.nan] * len(ids)) for name in INTERVAL]
     learners: Mastery = defaultdict(dict)

@@ -5,7 +5,7 @@ of a spreadsheet or into another question. Characters that XML 1.0 has no place 
 reads the same in all of them; so is the byte order mark. Answers, distractors, names and tags are one line each.
 
 - `csv`: one row a question; utf-8. Several accepted answers, and several tags, stand in their cell one a line. A cell that a
-  spreadsheet would take for a formula gets an apostrophe in front, see `cell`.
+  spreadsheet would take for a formula gets an apostrophe in front, see `report.safe_cell`.
 - `gift`: Moodle's text format with `[plain]` texts. It has no escape for the arrow `->`, so answers with one are refused.
 - `moodle_xml`: what Moodle exports itself; texts have the format plain_text.
 - `qti`: a content package of the IMS QTI 2.1 specification (IMS Content Packaging 1.2, its QTI 2.1 profile): a manifest, a test,
@@ -29,12 +29,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .parser import ConfigurationError
+from .report import safe_cell
 
 FORMATS = {"csv": ".csv", "gift": ".gift", "moodle_xml": ".xml", "qti": ".zip"}
 """What a format is called, and how its files end."""
 
 FORBIDDEN = re.compile("[^\t\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
-FORMULA = re.compile(r"'*[=+\-@\t\r＝＋－＠]")
 GIFT_ESCAPES = str.maketrans({**{control: f"\\{control}" for control in "~=#{}:\\"}, "\n": "\\n"})
 NOT_IN_A_GIFT_TAG = str.maketrans(dict.fromkeys("[]<>`\\", " "))
 
@@ -187,18 +187,8 @@ def as_csv(questions: list[QuizQuestion], title: str) -> bytes:
     for q in questions:
         wrong = [*q.distractors, *[""] * (most - len(q.distractors))]
         values = [q.name, q.question, q.answers[0], "\n".join(q.answers[1:]), *wrong, q.context, q.feedback, "\n".join(q.tags)]
-        rows.writerow(map(cell, values))
+        rows.writerow(map(safe_cell, values))
     return text.getvalue().encode()
-
-
-def cell(text: str) -> str:
-    """`text` with an apostrophe in front where a spreadsheet would take it for a formula.
-
-    That is what a spreadsheet's user types to say that a cell is text. It is put before = + - @, a tab or a carriage return (and
-    the wide forms of the signs) also where apostrophes stand there already, so that a program gets the text back if it takes one
-    apostrophe away where only apostrophes come before such a sign.
-    """
-    return f"'{text}" if FORMULA.match(text) else text
 
 
 # ---- Moodle ---------------------------------------------------------------------------------------------------------

@@ -6,10 +6,11 @@ import csv
 import importlib.metadata
 import json
 import logging
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -19,6 +20,8 @@ from jinja2 import Environment, FileSystemLoader
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 PACKAGES = ("transformers", "datasets", "peft", "torch", "accelerate")
 MODEL_COLOR, ALONE_COLOR, HUMAN_COLOR = "#1f5fa8", "#7fb0e0", "#d98a1f"
 BASELINE_COLORS = ("#c9cdd3", "#aab0b8", "#8a929c", "#6b7480")
@@ -69,11 +72,25 @@ def write_json(path: str | Path, content: dict) -> None:
 
 
 def write_csv(path: str | Path, columns: dict[str, Sequence]) -> None:
-    """Write columns of equal length as a csv file (utf-8)."""
+    """Write columns of equal length as a csv file (utf-8); texts as `safe_cell` has them, numbers as they are."""
     with Path(path).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
+        # the writer's own line end, which is \r\n, makes it quote a lone \r too
+        writer = csv.writer(SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n")))
+        writer.writerow(map(safe_cell, columns))
+        writer.writerows([safe_cell(v) for v in row] for row in zip(*columns.values(), strict=True))
+
+
+def safe_cell(value: Any) -> Any:
+    """A text with an apostrophe in front where a spreadsheet would run it as a formula; any other value as it is.
+
+    That is what a spreadsheet's user types to say that a cell is text. It is put before = + - @, a tab, a line's end (and the wide
+    forms of the signs) also where apostrophes stand there already, so that a program gets the text back if it takes one apostrophe
+    away where only apostrophes come before such a sign: `edu_datasets.files.read_own_table` does. A number that is written as
+    text, such as the id -17, is no formula and stays.
+    """
+    if not isinstance(value, str) or NUMBER.fullmatch(value) or not FORMULA.match(value):
+        return value
+    return f"'{value}"
 
 
 def write_options(path: str | Path, options: dict) -> None:
