@@ -11,15 +11,18 @@ import datetime
 import difflib
 import gzip
 import io
+import itertools
 import json
 import logging
 import math
 import re
 import zlib
-from collections.abc import Iterable, Sequence, Sized
+from array import array
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
+from .arrow_cache import BLOCK, StoredRows, decode_json_lines, row_numbers, text_batches
 from .errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -41,8 +44,8 @@ class Table:
     """
 
     path: Path
-    columns: dict[str, list]
-    rows: list[int]
+    columns: dict[str, Sequence]
+    rows: Sequence[int]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -52,7 +55,7 @@ class Table:
         columns = {name: [v for v, k in zip(values, keep, strict=True) if k] for name, values in self.columns.items()}
         return Table(self.path, columns, [row for row, k in zip(self.rows, keep, strict=True) if k])
 
-    def column(self, name: str, option: str) -> list:
+    def column(self, name: str, option: str) -> Sequence:
         """The values of column `name`.
 
         Args:
@@ -208,7 +211,9 @@ def require_file(path: str | Path) -> None:
         )
 
 
-def read_table(path: str | Path, encoding: str | None = None, separator: str | None = None) -> Table:
+def read_table(
+    path: str | Path, encoding: str | None = None, separator: str | None = None, streaming: bool = False
+) -> Table:  # fmt: skip
     """Read a table.
 
     Args:
@@ -216,6 +221,7 @@ def read_table(path: str | Path, encoding: str | None = None, separator: str | N
         encoding: The encoding of a text file. None reads UTF-8 (with or without a byte order mark) and, line by line
             where a line is not UTF-8, Windows-1252; how many lines that were is logged.
         separator: The separator of a csv file. None finds it in the header.
+        streaming: Keep its columns on disk and a block of rows in memory, for files of any size.
 
     Raises:
         DataError: The file is missing, empty, not text, of another kind, or not a regular table.
@@ -227,11 +233,17 @@ def read_table(path: str | Path, encoding: str | None = None, separator: str | N
     if kind not in SUFFIXES:
         raise DataError("unknown kind of file.", file=path, found=kind, expected=f"one of {', '.join(SUFFIXES)}")
     if kind == ".parquet":
-        return _read_parquet(path)
+        return _read_parquet(path, streaming)
+    if streaming and kind == ".json":
+        raise DataError("a .json file is read whole.", file=path, fix="With --streaming bring csv, tsv, jsonl or parquet.")
+    separator = separator or ("\t" if kind == ".tsv" else None)
+    if streaming:
+        lines = stream_lines(path, encoding)
+        return _stream_json(path, lines) if kind == ".jsonl" else _read_delimited(path, lines, separator, streaming)
     text = decode(read_bytes(path), path, encoding)
     if kind in (".json", ".jsonl"):
         return _read_json(path, text, lines=kind == ".jsonl")
-    return _read_delimited(path, text, separator or ("\t" if kind == ".tsv" else None))
+    return _read_delimited(path, io.StringIO(text, newline=""), separator)
 
 
 def read_own_table(path: str | Path, encoding: str | None = None, separator: str | None = None) -> Table:
@@ -279,7 +291,7 @@ def decode(data: bytes, path: Path, encoding: str | None = None) -> str:
     try:
         return data.decode(encoding or "utf-8-sig").removeprefix("\ufeff")
     except LookupError as error:
-        raise DataError(f"unknown encoding '{encoding}'.", fix="Use utf-8, cp1252 or utf-16, say.") from error
+        raise _unknown_encoding(encoding) from error
     except UnicodeError as error:
         if encoding is not None:
             line = data[: getattr(error, "start", 0)].count(b"\n") + 1
@@ -287,48 +299,115 @@ def decode(data: bytes, path: Path, encoding: str | None = None) -> str:
                 f"line {line} of the file is not in the encoding {encoding}.", file=path, row=line,
                 fix="Leave --file_encoding out to detect it.",
             ) from error  # fmt: skip
-    lines, other = [], 0
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+    return "\n".join(_decode_lines(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), path))
+
+
+def _unknown_encoding(name: str) -> DataError:
+    return DataError(f"unknown encoding '{name}'.", fix="Use utf-8, cp1252 or utf-16, say.")
+
+
+def _decode_lines(lines: Iterable[bytes], path: Path) -> Iterator[str]:
+    """Each line from UTF-8 or else from Windows-1252; how many were the latter is logged at the end."""
+    number, other = 0, 0
+    for number, line in enumerate(lines, start=1):
         try:
-            lines.append(line.decode("utf-8"))
+            text = line.decode("utf-8")
         except UnicodeDecodeError:
             try:
-                lines.append(line.decode("cp1252"))
+                text = line.decode("cp1252")
             except UnicodeDecodeError as error:
-                byte = f"byte 0x{line[error.start]:02X}"
                 raise DataError(
-                    "the line is neither UTF-8 nor Windows-1252.",
-                    file=path,
-                    row=number,
-                    found=byte,
+                    "the line is neither UTF-8 nor Windows-1252.", file=path, row=number, found=f"byte 0x{line[error.start]:02X}",
                     fix="State the file's encoding with --file_encoding, or save it as UTF-8.",
-                ) from error
+                ) from error  # fmt: skip
             other += 1
-    logger.warning("%s: %d of %d lines are not UTF-8 and were read as Windows-1252", path.name, other, len(lines))
-    return "\n".join(lines)
+        yield text
+    if other:
+        logger.warning("%s: %d of %d lines are not UTF-8 and were read as Windows-1252", path.name, other, number)
 
 
-def _read_delimited(path: Path, text: str, separator: str | None) -> Table:
-    head = re.sub(r'"[^"]*"', "", text.lstrip("\r\n").split("\n", 1)[0])  # quoted names may hold a separator
+def stream_lines(path: Path, encoding: str | None = None) -> Iterator[str]:
+    """The lines of a text file with their ends, decoded as `decode` does, one in memory at a time.
+
+    Raises:
+        DataError: As `read_bytes` and `decode`.
+    """
+    number = 0
+    with path.open("rb") as raw:
+        opened = gzip.open(raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
+        try:
+            begin = opened.peek(4)[:4]
+            if encoding is None and begin[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                encoding = "utf-16"
+            if encoding is None:
+                if begin[:3] == b"\xef\xbb\xbf":
+                    opened.read(3)
+                yield from _decode_lines(_text_lines(opened, path), path)
+            else:
+                text = io.TextIOWrapper(opened, encoding, newline="\n")
+                yield next(text, "").removeprefix("\ufeff")
+                for number, line in enumerate(text, start=2):  # noqa: B007 (told in the message)
+                    yield line
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"the file is damaged ({error}).", file=path, fix="Download or copy it again.") from error
+        except LookupError as error:
+            raise _unknown_encoding(encoding) from error
+        except UnicodeError as error:
+            raise DataError(
+                f"line {number + 1} of the file is not in the encoding {encoding}.", file=path, row=number + 1,
+                fix="Leave --file_encoding out to detect it.",
+            ) from error  # fmt: skip
+
+
+def _text_lines(lines: Iterable[bytes], path: Path) -> Iterator[bytes]:
+    for line in lines:
+        if b"\x00" in line:
+            raise DataError(
+                "the file is binary, not text.", file=path, expected="a text table", fix="Export the sheet as csv (UTF-8)."
+            )
+        yield line
+
+
+def _read_delimited(path: Path, lines: Iterable[str], separator: str | None, streaming: bool = False) -> Table:
+    """A table with a header; with `streaming` its columns stay on disk."""
+    lines, above = iter(lines), []
+    for line in lines:
+        above.append(line)
+        if line.strip("\r\n"):
+            break
+    named = re.sub(r'"[^"]*"', "", above[-1].strip("\r\n")) if above else ""  # quoted names may hold a separator
     separator = "\t" if separator == "\\t" else separator
     if separator is not None and len(separator) != 1:
         raise DataError("the separator is not one character.", found=separator, fix="Use --separator ';', say.")
     if separator is None:
-        separator = max(SEPARATORS, key=head.count) if any(map(head.count, SEPARATORS)) else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    header: list[str] = []
-    records: list[list[str]] = []
-    rows: list[int] = []
+        separator = max(SEPARATORS, key=named.count) if any(map(named.count, SEPARATORS)) else ","
+    records = _csv_records(path, itertools.chain(above, lines), separator)
+    header = [name.strip() for name in next(records, (0, []))[1]]
+    _check_header(header, path)
+    if not header:
+        raise DataError("the file is empty.", file=path, expected="a header and at least one row")
+    rows = row_numbers() if streaming else []
+    checked = _of_one_length(path, records, len(header), separator, rows)
+    if streaming:
+        stored = StoredRows(text_batches(checked, header), lambda batch: batch.to_pydict())
+        columns = stored.columns(header)
+    else:
+        kept = list(checked)
+        columns = {name: [r[i] for r in kept] for i, name in enumerate(header)}
+    if not rows:
+        raise DataError("the file has a header and no rows.", file=path, expected="at least one row")
+    return Table(path, columns, rows)
+
+
+def _csv_records(path: Path, lines: Iterable[str], separator: str) -> Iterator[tuple[int, list[str]]]:
+    """(row number, cells) of each row that is not empty."""
+    reader = csv.reader(lines, delimiter=separator, strict=True)
     row, line = 0, 1
     try:
         for record in reader:
             row += 1
             if any(record):
-                if not header:
-                    header = [name.strip() for name in record]
-                else:
-                    records.append(record)
-                    rows.append(row)
+                yield row, record
             line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(
@@ -337,21 +416,25 @@ def _read_delimited(path: Path, text: str, separator: str | None) -> Table:
             row=row + 1,
             fix='Inside a quoted field write a quote twice (""), and close every field that opens one.',
         ) from error
-    _check_header(header, path)
-    for record, row in zip(records, rows, strict=True):
-        if len(record) != len(header):
-            others = [s for s in SEPARATORS if s != separator and s.join(record).count(s) + 1 == len(header)]
+
+
+def _of_one_length(
+    path: Path, records: Iterable[tuple[int, list[str]]], fields: int, separator: str, rows: array | list[int]
+) -> Iterator[list[str]]:  # fmt: skip
+    """The cells of each row, whose numbers are added to `rows`."""
+    for row, record in records:
+        if len(record) != fields:
+            others = [s for s in SEPARATORS if s != separator and s.join(record).count(s) + 1 == fields]
             hint = f" The row seems to be separated by {others[0]!r}." if len(record) == 1 and others else ""
             raise DataError(
                 f"the row has {len(record)} fields.{hint}",
                 file=path,
                 row=row,
-                expected=f"{len(header)} fields separated by {separator!r}, as in the header",
+                expected=f"{fields} fields separated by {separator!r}, as in the header",
                 fix="Quote fields that contain the separator, or name another one with --separator.",
             )
-    if not records:
-        raise DataError("the file has a header and no rows.", file=path, expected="at least one row")
-    return Table(path, {name: [r[i] for r in records] for i, name in enumerate(header)}, rows)
+        rows.append(row)
+        yield record
 
 
 def _check_header(header: Sequence[str], path: Path) -> None:
@@ -399,14 +482,41 @@ def _read_json(path: Path, text: str, lines: bool) -> Table:
     return Table(path, {n: [r.get(n) for _, r in records] for n in names}, [row for row, _ in records])
 
 
-def _read_parquet(path: Path) -> Table:
+def _stream_json(path: Path, lines: Iterable[str]) -> Table:
+    """Records of json, a line each, kept on disk as they are; names are those of all records."""
+    rows, names = row_numbers(), {}
+
+    def checked() -> Iterator[list[str]]:
+        for row, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            record = parse_json(line, path, row)
+            if not isinstance(record, dict):
+                raise DataError("the record is not an object.", file=path, row=row, expected='{"column": value, ...}')
+            names.update(dict.fromkeys(record))
+            rows.append(row)
+            yield [json.dumps(record)]  # ascii: halves of surrogate pairs stay what they are
+
+    stored = StoredRows(text_batches(checked(), ["record"]), lambda batch: decode_json_lines(batch, names))
+    if not rows:
+        raise DataError("the file has no rows.", file=path, expected="at least one record")
+    return Table(path, stored.columns(names), rows)
+
+
+def _read_parquet(path: Path, streaming: bool = False) -> Table:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(pyarrow.BufferReader(read_bytes(path)))
+        if streaming:
+            file = pyarrow.parquet.ParquetFile(path)
+            count, names = file.metadata.num_rows, file.schema_arrow.names
+            columns = StoredRows(file.iter_batches(BLOCK), lambda batch: batch.to_pydict()).columns(names) if count else {}
+        else:
+            table = pyarrow.parquet.read_table(pyarrow.BufferReader(read_bytes(path)))
+            count, columns = table.num_rows, table.to_pydict()
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"not a readable parquet file ({type(error).__name__}).", file=path) from error
-    if not table.num_rows:
+    if not count:
         raise DataError("the file has no rows.", file=path, expected="at least one row")
-    return Table(path, table.to_pydict(), list(range(1, table.num_rows + 1)))
+    return Table(path, columns, range(1, count + 1))

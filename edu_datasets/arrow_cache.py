@@ -1,0 +1,226 @@
+"""Rows on disk in place of memory: what `--streaming` reads and what it makes of it, as Arrow files in one folder.
+
+The folder is that of the environment variable EDU_RECIPES_CACHE, or else `edu-recipes` among the user's caches. It holds texts of
+learners; `edu-recipes clear-cache` empties it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import xxhash
+from datasets import Dataset, Features
+
+BLOCK = 4096
+"""Rows that are in memory at a time."""
+
+
+def cache_folder() -> Path:
+    """The folder of the Arrow files; it is made where it is missing."""
+    own, common = os.environ.get("EDU_RECIPES_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    folder = Path(own) if own else Path(common or Path.home() / ".cache") / "edu-recipes"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+class RowWriter:
+    """Canonical rows as they are read, to a `Dataset`: in memory, or with `streaming` in a file that is mapped into memory.
+
+    The file is named by its content, so that what was made of the same rows before (tokens) is found again.
+
+    Args:
+        features: The columns.
+        streaming: Keep the rows on disk.
+    """
+
+    def __init__(self, features: Features, streaming: bool = False):
+        self.features, self.streaming, self.count = features, streaming, 0
+        self._block: dict[str, list] = {name: [] for name in features}
+        self._file = self._writer = None
+        self._hash = xxhash.xxh3_128()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add a row that has every column."""
+        for name, values in self._block.items():
+            values.append(row[name])
+        self.count += 1
+        if self.streaming and self.count % BLOCK == 0:
+            self._flush()
+
+    def _flush(self) -> None:
+        schema = self.features.arrow_schema
+        if self._writer is None:
+            self._file = tempfile.NamedTemporaryFile(dir=cache_folder(), suffix=".part", delete=False)
+            self._writer = pyarrow.ipc.new_stream(self._file, schema)
+        columns = [pyarrow.array(values, schema.field(name).type) for name, values in self._block.items()]
+        batch = pyarrow.record_batch(columns, schema=schema)
+        self._hash.update(batch.serialize())
+        self._writer.write_batch(batch)
+        self._block = {name: [] for name in self.features}
+
+    def dataset(self) -> Dataset:
+        """All rows that were added."""
+        if not self.streaming:
+            return Dataset.from_dict(self._block, features=self.features)
+        self._flush()
+        self._writer.close()
+        self._file.close()
+        self._hash.update(self.features.arrow_schema.to_string().encode())
+        path = cache_folder() / f"{self._hash.hexdigest()}.arrow"
+        if path.is_file():  # the same rows: what hangs on this file's date stays valid
+            os.unlink(self._file.name)
+        else:
+            os.replace(self._file.name, path)
+        return Dataset.from_file(str(path))
+
+    def discard(self) -> None:
+        """Leave no unfinished file behind."""
+        if self._file is not None and Path(self._file.name).is_file():
+            self._file.close()
+            os.unlink(self._file.name)
+
+
+class StoredColumn(Sequence):
+    """A column of a `StoredRows`, read block by block."""
+
+    def __init__(self, rows: StoredRows, name: str):
+        self.rows, self.name = rows, name
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        if isinstance(i, slice):
+            return [self[j] for j in range(*i.indices(len(self)))]
+        i = i + len(self) if i < 0 else i
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        values, start = self.rows.block_of(i)
+        return values[self.name][i - start]
+
+    def __iter__(self) -> Iterator:
+        for i in range(len(self)):
+            yield self[i]
+
+
+class StoredRows:
+    """Rows of a file, written to a nameless file and mapped into memory; a block at a time is decoded.
+
+    Args:
+        batches: Blocks of rows.
+        decode: What makes columns of a block.
+    """
+
+    def __init__(self, batches: Iterable[pyarrow.RecordBatch], decode: Callable[[pyarrow.RecordBatch], dict[str, list]]):
+        self.decode = decode
+        handle, name = tempfile.mkstemp(dir=cache_folder(), suffix=".rows")
+        try:
+            sizes, writer = [], None
+            with os.fdopen(handle, "wb") as file:
+                for batch in batches:
+                    writer = writer or pyarrow.ipc.new_file(file, batch.schema)
+                    writer.write_batch(batch)
+                    sizes.append(batch.num_rows)
+                if writer:
+                    writer.close()
+            self._file = pyarrow.ipc.open_file(pyarrow.memory_map(name)) if sizes else None
+        finally:
+            os.unlink(name)  # the map holds it for as long as it is needed, and no text is left behind
+        self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self._number, self._values = -1, {}
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def block_of(self, i: int) -> tuple[dict[str, list], int]:
+        """The columns of the block that row `i` is in, and the block's first row."""
+        number = self._number
+        if number < 0 or not self.starts[number] <= i < self.starts[number + 1]:
+            number = int(np.searchsorted(self.starts, i, side="right")) - 1
+            self._number, self._values = number, self.decode(self._file.get_batch(number))
+        return self._values, int(self.starts[number])
+
+    def columns(self, names: Iterable[str]) -> dict[str, StoredColumn]:
+        """These columns."""
+        return {name: StoredColumn(self, name) for name in names}
+
+
+def text_batches(records: Iterable[Sequence[str]], names: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
+    """Records of texts as blocks of string columns."""
+    block: list[Sequence[str]] = []
+
+    def batch():
+        columns = [pyarrow.array([r[i] for r in block], pyarrow.string()) for i in range(len(names))]
+        return pyarrow.record_batch(columns, list(names))
+
+    for record in records:
+        block.append(record)
+        if len(block) == BLOCK:
+            yield batch()
+            block = []
+    if block:
+        yield batch()
+
+
+def decode_json_lines(batch: pyarrow.RecordBatch, names: Sequence[str]) -> dict[str, list]:
+    """A block of lines of json as columns."""
+    records = [json.loads(line) for line in batch.column(0).to_pylist()]
+    return {name: [r.get(name) for r in records] for name in names}
+
+
+class FirstRows:
+    """The row in which each key stood first, in 16 bytes a key and not as texts.
+
+    >>> first = FirstRows()
+    >>> first.add("a", 2), first.add("b", 3), first.add("a", 4)
+    (None, None, 2)
+    """
+
+    def __init__(self):
+        self._keys, self._rows = np.empty(0, np.uint64), np.empty(0, np.int64)
+        self._new: dict[int, int] = {}
+
+    def find(self, key: str) -> int | None:
+        """The row in which `key` stood first; None where it did not."""
+        number = key_of(key)
+        if number in self._new:
+            return self._new[number]
+        i = int(np.searchsorted(self._keys, np.uint64(number)))
+        return int(self._rows[i]) if i < len(self._keys) and self._keys[i] == number else None
+
+    def add(self, key: str, row: int) -> int | None:
+        """The row in which `key` stood before; None where it is new, and `row` is kept."""
+        if (before := self.find(key)) is None:
+            self._new[key_of(key)] = row
+            if len(self._new) >= 16 * BLOCK:
+                keys = np.concatenate([self._keys, np.fromiter(self._new, np.uint64, len(self._new))])
+                rows = np.concatenate([self._rows, np.fromiter(self._new.values(), np.int64, len(self._new))])
+                order = np.argsort(keys)
+                self._keys, self._rows, self._new = keys[order], rows[order], {}
+        return before
+
+
+def key_of(text: str) -> int:
+    """A number of 64 bits for a text; among a million texts two share one with a chance of 3 in 100 million."""
+    return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
+
+
+def keys_of(texts: Iterable[str]) -> np.ndarray:
+    """`key_of` of each text, uint64 array; 0 for ''."""
+    return np.fromiter((key_of(t) if t else 0 for t in texts), np.uint64)
+
+
+def row_numbers() -> array:
+    """An empty list of row numbers, 8 bytes each."""
+    return array("q")
