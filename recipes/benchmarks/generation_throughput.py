@@ -99,16 +99,19 @@ def main(argv: list[str] | None = None) -> dict:
     passes = [{"way": way, **throughput.in_own_process(__file__, [*words, "--way", way])} for way in order]
     texts = [p.pop("texts") for p in passes]
     same = sum(len(set(own)) == 1 for own in zip(*(t for t in texts if t), strict=True))
-    rates = {way: sum(p["questions"] for p in passes if p["way"] == way) / sum(p["seconds"] for p in passes if p["way"] == way)
-             for way in dict.fromkeys(order)}  # fmt: skip
+    seconds = {way: [p["seconds"] for p in passes if p["way"] == way] for way in dict.fromkeys(order)}
+    # a pass is disturbed by what else runs, never hastened: the fastest of each way counts, and the worst pair is told
+    rates = {way: max(p["questions"] / p["seconds"] for p in passes if p["way"] == way) for way in seconds}
+    least = min(seconds[ALONE]) / max(seconds[BATCHED])
     results = {"passes": passes, "machine": throughput.processor_features(), "rates": rates, "questions": args.questions,
-               "same_words": same}  # fmt: skip
+               "same_words": same, "least_ratio": least}  # fmt: skip
     table = [["", "questions/s", "x one by one", "memory, MiB"]]
     for way, rate in rates.items():
         memory = max(p["mib"] for p in passes if p["way"] == way)
         table.append([way, f"{rate:.2f}", f"{rate / rates[ALONE]:.1f}", f"{memory:,.0f}"])
     report.write_json(Path(args.output_dir) / "generation_throughput.json", results)
-    print(f"\n{report.as_markdown(table)}\n\nThe same words in {same} of {args.questions}. Saved in {args.output_dir}")
+    told = f"At least {least:.1f} times in any two passes. The same words in {same} of {args.questions}."
+    print(f"\n{report.as_markdown(table)}\n\n{told} Saved in {args.output_dir}")
     return results
 
 
