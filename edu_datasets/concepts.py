@@ -19,7 +19,7 @@ from datasets import Dataset, DatasetDict
 
 from .concept_graph import ConceptGraph, adjacency, break_circles, closure
 from .concept_tables import ConceptColumns, read_concepts, read_prerequisites
-from .errors import DataError
+from .errors import DataError, in_file
 from .essays import find_data_dir
 from .files import closest, decode, read_bytes, read_table, unknown_data_set
 from .provenance import Provenance
@@ -154,7 +154,8 @@ def load_concepts(
         source = _lecturebank_208(find_data_dir(data_dir) / "lecturebank")
     else:
         raise unknown_data_set(dataset_name, BUILT_IN, fix="Your own tables go to --concepts_file and --prerequisites_file.")
-    data = _assemble(source, split, (fold, folds, seed), negatives)
+    with in_file(concepts_file or dataset_name):
+        data = _assemble(source, split, (fold, folds, seed), negatives)
     for warning in data.warnings:
         logger.warning("%s", warning)
     return data

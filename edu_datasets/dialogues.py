@@ -14,7 +14,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from .dialogue_rows import DialogueColumns, Part, check_dialogues, to_dialogues
-from .errors import DataError
+from .errors import DataError, in_file
 from .essays import SAMPLE_SCHOOL, find_data_dir, read_hub
 from .files import own_files, read_table, unknown_data_set
 from .provenance import Provenance
@@ -149,7 +149,8 @@ def load_dialogues(
         name = Path(train_file).name
         parts = {s: check_dialogues(*to_dialogues(table, columns), name, **how) for s, table in tables.items()}
         _refuse_twins(parts)
-        data = _assemble(parts, name, how["split_by"], seed, overlaps or "keep")
+        with in_file(train_file):
+            data = _assemble(parts, name, how["split_by"], seed, overlaps or "keep")
     elif "/" in dataset_name:
         tables = read_hub(dataset_name, revision)
         parts = {s: check_dialogues(*to_dialogues(table, columns), dataset_name, **how) for s, table in tables.items()}

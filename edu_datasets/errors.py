@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -46,6 +48,17 @@ class DataError(ValueError):
         if fix is not None:
             text += f" {fix}"
         super().__init__(text)
+
+
+@contextlib.contextmanager
+def in_file(file: str | Path) -> Iterator[None]:
+    """Context in which a `DataError` that names no file, such as that of a split, is said to be of `file`."""
+    try:
+        yield
+    except DataError as error:
+        if error.file is None and Path(file).name not in str(error):
+            error.file, error.args = file, (f"{Path(file).name}: {error}",)
+        raise
 
 
 def shorten(value: object, limit: int = 40) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from .errors import DataError
+from .errors import DataError, in_file
 from .files import Table, as_text, check_text, decode, own_files, read_bytes, read_table, refuse_bad_rows, unknown_data_set
 from .provenance import Provenance
 from .schema import ESSAYS
@@ -245,7 +245,8 @@ def load_essays(
     task = read_prompts(prompts_file) if prompts_file else ({}, {})
     if files := own_files(train_file, validation_file, test_file):
         tables = {split: read_table(path, encoding, separator) for split, path in files.items()}
-        return _assemble(tables, columns, Path(train_file).name, task, split_by, seed, options)
+        with in_file(train_file):
+            return _assemble(tables, columns, Path(train_file).name, task, split_by, seed, options)
     if "/" in dataset_name:
         tables = read_hub(dataset_name, revision)
         return _assemble(tables, columns, dataset_name, task, split_by, seed, options)

@@ -67,7 +67,7 @@ class Table:
         """
         if name in self.columns:
             return self.columns[name]
-        if not all(len(c) <= 40 and not c.isdigit() for c in self.columns):  # a first essay, not names: do not print it
+        if not all(map(_is_name, self.columns)):  # a first essay or learner, not names: do not print it
             raise DataError(
                 f"there is no column '{name}', and the first row does not look like a header.",
                 file=self.path,
@@ -85,9 +85,15 @@ class Table:
         raise DataError(
             f"there is no column '{name}'." + (f" Did you mean '{close}'?" if close else ""),
             file=self.path,
-            expected=f"one of the columns {', '.join(map(repr, self.columns))}",
+            # a lone name may well be the first learner of a list without a header
+            expected=f"one of the columns {', '.join(map(repr, self.columns))}" if len(self.columns) > 1 else None,
             fix=f"Name the right one with {option}" + (f" {close}." if close else "."),
         )
+
+
+def _is_name(text: str) -> bool:
+    """Whether a column may be called so: no long text, no sentence, no number, no date, no json."""
+    return 0 < len(text) <= 40 and not re.match(r"[\[{]|.*[.!]$|[\s\d.,:TZ+-]+$", text)
 
 
 def closest(name: str, names: Iterable[str]) -> str | None:
@@ -439,7 +445,8 @@ def _of_one_length(
 
 def _check_header(header: Sequence[str], path: Path) -> None:
     if twice := sorted({n for n in header if header.count(n) > 1}):
-        raise DataError("the column stands twice in the header.", file=path, row=1, column=twice[0])
+        named = twice[0] if all(map(_is_name, filter(None, header))) else None
+        raise DataError("a column stands twice in the header.", file=path, row=1, column=named)
     if "" in header:
         raise DataError(f"column {list(header).index('') + 1} has no name in the header.", file=path, row=1)
 
@@ -452,7 +459,7 @@ def parse_json(text: str, path: Path, row: int | None = None) -> object:
     """
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is another ValueError
         where = row or getattr(error, "lineno", 1)
         raise DataError(f"not valid json ({type(error).__name__}).", file=path, row=where) from error
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from .errors import DataError
+from .errors import DataError, in_file
 from .essays import SAMPLE_SCHOOL, find_data_dir, read_hub
 from .files import Table, decode, own_files, read_bytes, read_table, unknown_data_set
 from .passage_rows import Part, PassageColumns, read_file, read_rows
@@ -185,7 +185,8 @@ def load_passages(
         data, parts = _squad_qg(find_data_dir(data_dir) / "qa" / "squad_qg")
     else:
         raise unknown_data_set(dataset_name, BUILT_IN, ", or a Hub id such as user/questions")
-    _finish(data, parts, seed)
+    with in_file(next(iter(parts.values())).path):
+        _finish(data, parts, seed)
     data.splits = shorten(data.splits, max_train_samples, max_eval_samples, seed)
     for warning in data.warnings:
         logger.warning("%s", warning)

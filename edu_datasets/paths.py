@@ -12,7 +12,7 @@ from .concept_graph import ConceptGraph
 from .concept_tables import ConceptColumns
 from .concepts import BUILT_IN as CONCEPT_SETS
 from .concepts import ConceptDataset, load_concepts
-from .errors import DataError
+from .errors import DataError, in_file
 from .files import closest, unknown_data_set
 from .responses import BUILT_IN as ANSWER_SETS
 from .responses import ResponseColumns, ResponseDataset, load_responses
@@ -139,7 +139,8 @@ def load_paths(
         return PathDataset(graph, graph.names, None, None, DatasetDict(), "knowledge_space (simulated)")
     graph = concepts.graph if concepts else ConceptGraph(answers.concepts, [])
     texts = concepts.concepts["text"][:] if concepts else answers.concepts
-    halves = _halves(answers, graph, seed, max_learners) if answers else DatasetDict()
+    with in_file(answers_file or "answers"):
+        halves = _halves(answers, graph, seed, max_learners) if answers else DatasetDict()
     name = " with answers of ".join(data.name for data in (concepts, answers) if data)
     return PathDataset(graph, texts, concepts, answers, halves, concepts.name if concepts and not answers_file else name)
 

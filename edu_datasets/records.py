@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from .errors import DataError
+from .errors import DataError, in_file
 from .essays import find_data_dir, read_hub
 from .files import Table, as_text, closest, own_files, read_table, unknown_data_set
 from .oulad import read_oulad
@@ -228,7 +228,8 @@ def load_records(
         mine = source.columns
         source.columns = replace(mine, drop=(*mine.drop, *columns.drop), subgroups=columns.subgroups or mine.subgroups)
     source.task, source.positive_class = task or source.task, positive_class or source.positive_class
-    data = _assemble(source, split_by, (fold, folds, seed), skip_bad_rows)
+    with in_file(source.tables["train"].path):
+        data = _assemble(source, split_by, (fold, folds, seed), skip_bad_rows)
     data.splits = shorten(data.splits, max_train_samples, max_eval_samples, seed)
     for warning in data.warnings:
         logger.warning("%s", warning)

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, Features
 
-from .errors import DataError
+from .errors import DataError, in_file
 from .essays import find_data_dir
 from .files import Table, as_seconds, as_text, decode, read_bytes, read_table, require_file, unknown_data_set
 from .near_duplicates import LEAST_WORDS, near_duplicate_groups
@@ -262,7 +262,8 @@ def load_resources(
         if source.interactions and not kept:
             raise DataError("all learners opted out.", file=Path(opt_out_file))
         source.interactions = kept
-    data = _assemble(source, (fold, folds, seed), (validation_from, test_from))
+    with in_file(resources_file or dataset_name):
+        data = _assemble(source, (fold, folds, seed), (validation_from, test_from))
     most = {"train": max_train_samples, "validation": max_eval_samples, "test": max_eval_samples}
     for name, limit in most.items():
         for splits, column in ((data.topics, "topic_id"), (data.interactions, "learner_id")):

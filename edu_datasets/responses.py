@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from .errors import DataError
+from .errors import DataError, in_file
 from .essays import find_data_dir
 from .files import Table, as_seconds, as_text, closest, own_files, read_table, refuse_bad_rows, unknown_data_set
 from .provenance import Provenance
@@ -129,7 +129,8 @@ def load_responses(
     if files := own_files(train_file, validation_file, test_file):
         how = (columns or ResponseColumns(), encoding, separator, sort_by_time, skip_bad_rows)
         parts = {s: read_log(path, *how) for s, path in files.items()}
-        data = _assemble(parts, Path(train_file).name, seed)
+        with in_file(train_file):
+            data = _assemble(parts, Path(train_file).name, seed)
     elif dataset_name == "sample_school":
         data = _load_sample_school(seed)
     elif dataset_name in ("assist2015", "assist2009_updated"):
