@@ -9,7 +9,7 @@ import numpy as np
 
 from .concept_graph import find_circle
 from .errors import DataError
-from .files import Table, as_text, closest, refuse_bad_rows
+from .files import Table, as_text, check_names, closest, refuse_bad_rows
 
 MAX_NAME, MAX_CHARACTERS = 200, 20_000  # what is longer is a broken quote or another column
 TRUE, FALSE = ("1", "true", "yes"), ("0", "false", "no")
@@ -38,6 +38,7 @@ def read_concepts(table: Table, columns: ConceptColumns) -> dict[str, str]:
     first_row: dict[str, int] = {}
     for name, text, row in zip(map(as_text, names), map(as_text, texts), table.rows, strict=True):
         place = {"file": table.path, "row": row}
+        check_names((name, text), **place)
         if not name:
             raise DataError("the concept is missing.", **place, column=columns.concept)
         if not text:

@@ -9,7 +9,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from .errors import DataError
-from .files import Table, as_text, check_text, closest, refuse_bad_rows
+from .files import Table, as_text, check_names, check_text, closest, refuse_bad_rows
 from .schema import DIALOGUES
 from .splits import text_keys
 from .tutoring import MOVES, Dialogue, Turn
@@ -203,6 +203,7 @@ def check_dialogues(
                 dropped += len(empty)
             turns = _check_turns(dialogue, path, where, merge, open_end)
             group = _unit(dialogue, split_by, path)
+            check_names((dialogue.dialogue_id, dialogue.learner_id, dialogue.problem_id), file=path, row=dialogue.row)
         except DataError as error:
             problems.append(error)
             continue

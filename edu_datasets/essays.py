@@ -15,7 +15,18 @@ import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from .errors import DataError, in_file
-from .files import Table, as_text, check_text, decode, own_files, read_bytes, read_table, refuse_bad_rows, unknown_data_set
+from .files import (
+    Table,
+    as_text,
+    check_names,
+    check_text,
+    decode,
+    own_files,
+    read_bytes,
+    read_table,
+    refuse_bad_rows,
+    unknown_data_set,
+)
 from .provenance import Provenance
 from .schema import ESSAYS
 from .splits import (
@@ -283,6 +294,8 @@ def read_prompts(path: str | Path) -> tuple[dict[str, str], dict[str, tuple[floa
     table = read_table(path)
     ids = [as_text(v) for v in table.column("prompt_id", "a header 'prompt_id' in the prompts file:")]
     texts = dict(zip(ids, map(as_text, table.columns.get("prompt", [""] * len(ids))), strict=True))
+    for row, *cells in zip(table.rows, ids, map(as_text, table.columns.get("prompt", ids)), strict=True):
+        check_names(cells, file=table.path, row=row)
     ranges = {}
     if len(one := {"score_min", "score_max"} & set(table.columns)) == 1:
         raise DataError(f"there is '{one.pop()}' alone.", file=path, row=1, expected="score_min and score_max, or neither")
@@ -372,6 +385,8 @@ def _read_rows(table: Table, columns: EssayColumns, *, need_scores: bool, skip: 
             raters = [
                 [_as_number(table, c, i) for c in names] or blank for names in (columns.rater1_scores, columns.rater2_scores)
             ]
+            groups = (table.columns[c][i] for c in columns.subgroups)
+            check_names((essay_id, prompt, learners[i], unit[i], *groups), file=path, row=row)
         except DataError as error:
             problems.append(error)
             continue

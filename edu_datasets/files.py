@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet")
 SEPARATORS = (",", "\t", ";", "|")
 GUARDED = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")  # what `trainers.report.safe_cell` has put an apostrophe before
+BROKEN = re.compile("[\x00\ud800-\udfff]")  # json allows half of a surrogate pair
 csv.field_size_limit(2**31 - 1)  # an overlong field is reported by its row, not by the csv module
 
 
@@ -204,6 +205,12 @@ def check_text(text: str, what: str, most: int, *, file: Path, row: int, column:
     if "\x00" in text:
         raise DataError(f"{what} holds a zero byte.", file=file, row=row, column=column)
     return text
+
+
+def check_names(names: Iterable[object], *, file: Path, row: int) -> None:
+    """Refuse a row of which an id or another name holds half a character or a zero byte, which no table can keep."""
+    if any(BROKEN.search(as_text(name)) for name in names):
+        raise DataError("an id or a name in the row holds half a character or a zero byte.", file=file, row=row)
 
 
 def require_file(path: str | Path) -> None:

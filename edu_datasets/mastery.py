@@ -10,7 +10,7 @@ from pathlib import Path
 from datasets import DatasetDict
 
 from .errors import DataError
-from .files import as_text, closest, read_own_table
+from .files import as_text, check_names, closest, read_own_table
 
 SHOWN = 3  # concepts from either end
 COLUMNS = ("learner_id", "concept", "mastery")
@@ -44,6 +44,7 @@ def read_mastery(
     learners: Mastery = defaultdict(dict)
     for i, row in enumerate(table.rows):
         learner, concept = as_text(ids[i]), as_text(concepts[i])
+        check_names((learner, concept), file=table.path, row=row)
         for name, value in zip(COLUMNS, (learner, concept), strict=False):
             if not value:
                 raise DataError("the cell is empty.", file=table.path, row=row, column=name)

@@ -11,7 +11,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from .errors import DataError
-from .files import Table, as_text, check_text, decode, parse_json, read_bytes, read_table, refuse_bad_rows
+from .files import Table, as_text, check_names, check_text, decode, parse_json, read_bytes, read_table, refuse_bad_rows
 from .schema import PASSAGES
 from .spans import Span, best_span
 from .splits import text_keys
@@ -144,6 +144,7 @@ def read_rows(
         try:
             record = _read_row(table, columns, i, free, need_question)
             record["distractors"], faulty = _distractors(table, columns, i, record["answers"], published)
+            check_names((record["question_id"], record["story_id"], *record["attributes"]), file=path, row=row)
             if (name := record["question_id"]) in first_row:
                 raise DataError(
                     f"the id stands in row {first_row[name]} too.", file=path, row=row, column=columns.question_id,

@@ -19,7 +19,7 @@ import numpy as np
 from datasets import Dataset
 
 from .errors import DataError
-from .files import Table, as_text, closest, refuse_bad_rows
+from .files import Table, as_text, check_names, closest, refuse_bad_rows
 from .schema import RECORDS
 
 MISSING = ("", "?")
@@ -341,6 +341,7 @@ def read_rows(
                 target.read(table, columns.target, i) if target else math.nan,
                 [present(table.columns[name][i]) if name in table.columns else "" for name in columns.subgroups],
             )  # fmt: skip
+            check_names((record_id, learner, values[2], *values[5], *values[7]), file=path, row=row)
         except DataError as error:
             problems.append(error)
             continue

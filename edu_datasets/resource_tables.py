@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from .errors import DataError
-from .files import Table, as_seconds, as_text, closest, refuse_bad_rows
+from .files import Table, as_seconds, as_text, check_names, closest, refuse_bad_rows
 
 SEPARATOR = ";"
 MAX_CHARACTERS = 500_000  # a long book chapter; what is longer is a broken quote or another column
@@ -71,6 +71,7 @@ def read_resources(table: Table, columns: ResourceColumns, skip: bool) -> tuple[
             )  # fmt: skip
         first_row[cell["resource"]] = row
         cell["topics"] = named_topics(cells["topics"][i]) if columns.topics else []
+        check_names((*cell.values(), *cell["topics"]), **place)
         return {"resource_id": cell.pop("resource"), **cell}
 
     return _usable(table, read, skip)
@@ -98,6 +99,7 @@ def read_interactions(
 
     def read(i: int, row: int) -> tuple[tuple[str, str, float], str, int]:
         learner, resource, time = (as_text(cells[i]) for cells in (learners, resources, times))
+        check_names((learner,), file=table.path, row=row)
         if newcomers and learner and not resource:
             return (learner, "", -math.inf), "", row
         for value, what, column in ((learner, "learner", columns.learner), (resource, "resource", columns.resource),
@@ -217,6 +219,7 @@ def _described(table: Table, columns: ResourceColumns) -> tuple[dict[str, str], 
     first_row: dict[str, int] = {}
     for topic, text, language, row in zip(ids, texts, languages, table.rows, strict=True):
         _check_language(language, {"file": table.path, "row": row}, columns.language)
+        check_names((topic, text), file=table.path, row=row)
         if not topic or not text:
             name = columns.text if topic else columns.topic
             raise DataError(

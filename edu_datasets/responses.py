@@ -19,7 +19,17 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from .errors import DataError, in_file
 from .essays import find_data_dir
-from .files import Table, as_seconds, as_text, closest, own_files, read_table, refuse_bad_rows, unknown_data_set
+from .files import (
+    Table,
+    as_seconds,
+    as_text,
+    check_names,
+    closest,
+    own_files,
+    read_table,
+    refuse_bad_rows,
+    unknown_data_set,
+)
 from .provenance import Provenance
 from .schema import RESPONSES
 from .school_generator import school_answers
@@ -298,6 +308,7 @@ def read_log(
                     fix="Answers with part of the points must be rounded or left out.",
                 )  # fmt: skip
             time = as_seconds(times[i], path, row, columns.time) if columns.time else math.nan
+            check_names((learner, question, *named), file=path, row=row)
         except DataError as error:
             problems.append(error)
             continue
