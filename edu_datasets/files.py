@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet")
 SEPARATORS = (",", "\t", ";", "|")
 GUARDED = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")  # what `trainers.report.safe_cell` has put an apostrophe before
-BROKEN = re.compile("[\x00\ud800-\udfff]")  # json allows half of a surrogate pair
+BROKEN = re.compile(r"[\x00\ud800-\udfff]")  # json allows half of a surrogate pair
 csv.field_size_limit(2**31 - 1)  # an overlong field is reported by its row, not by the csv module
 
 

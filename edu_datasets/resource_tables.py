@@ -236,7 +236,9 @@ def _described(table: Table, columns: ResourceColumns) -> tuple[dict[str, str], 
         if parent and parent not in parents:
             close = closest(parent, parents)
             raise DataError("there is no such topic." + (f" Did you mean '{close}'?" if close else ""), **place, found=parent)
+    for topic, parent in parents.items():
         if path_above(topic, parents) is None:
+            place = {"file": table.path, "row": first_row[topic], "column": columns.parent}
             raise DataError("the topic lies below itself.", **place, found=parent)
     return dict(zip(ids, texts, strict=True)), parents, dict(zip(ids, languages, strict=True))
 
