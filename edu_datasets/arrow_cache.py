@@ -179,6 +179,12 @@ def decode_json_lines(batch: pyarrow.RecordBatch, names: Sequence[str]) -> dict[
     return {name: [r.get(name) for r in records] for name in names}
 
 
+def column_values(dataset: Dataset, name: str) -> Iterator[Any]:
+    """The values of a column, a block in memory at a time (iterating `dataset[name]` reads whole rows)."""
+    for block in dataset.select_columns([name]).iter(BLOCK):
+        yield from block[name]
+
+
 class FirstRows:
     """The row in which each key stood first, in 16 bytes a key and not as texts.
 
@@ -221,6 +227,6 @@ def keys_of(texts: Iterable[str]) -> np.ndarray:
     return np.fromiter((key_of(t) if t else 0 for t in texts), np.uint64)
 
 
-def row_numbers() -> array:
-    """An empty list of row numbers, 8 bytes each."""
-    return array("q")
+def row_numbers(streaming: bool) -> array | list[int]:
+    """An empty list of row numbers, of 8 bytes each with `streaming`."""
+    return array("q") if streaming else []

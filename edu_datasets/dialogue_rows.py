@@ -11,7 +11,7 @@ from datasets import Dataset
 from .errors import DataError
 from .files import Table, as_text, check_names, check_text, closest, refuse_bad_rows
 from .schema import DIALOGUES
-from .splits import text_keys
+from .splits import text_key
 from .tutoring import MOVES, Dialogue, Turn
 
 ROLES = dict.fromkeys(("learner", "student", "pupil", "user"), "learner") | dict.fromkeys(
@@ -282,7 +282,7 @@ def _unit(dialogue: Dialogue, split_by: str, path: Path) -> str:
     if split_by == "dialogue":
         return itself
     if split_by == "problem":
-        return dialogue.problem_id or text_keys([dialogue.problem])[0] or itself
+        return dialogue.problem_id or text_key(dialogue.problem) or itself
     unit = dialogue.learner_id if split_by == "learner" else dialogue.units[split_by]
     if not unit:
         raise DataError(f"the {split_by} is missing.", file=path, row=dialogue.row, fix="Name its column, or split otherwise.")

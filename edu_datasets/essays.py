@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
+from .arrow_cache import FirstRows, RowWriter, column_values, row_numbers
 from .errors import DataError, in_file
 from .files import (
     Table,
@@ -144,7 +145,7 @@ class EssayDataset(Provenance):
     def _pool(self) -> tuple[Dataset, np.ndarray]:
         """Train and validation together, and the group of each row."""
         pool = concatenate_datasets([self.splits["train"], self.splits["validation"]])
-        return pool, connected_groups(pool["group_id"], text_keys(pool["text"]))
+        return pool, connected_groups(column_values(pool, "group_id"), text_keys(column_values(pool, "text")))
 
     def push_to_hub(self, name: str, private: bool | None = None, token: str | None = None) -> None:
         """Publish the splits as a Hub data set, which `--dataset_name user/name` loads again with the same split.
@@ -182,12 +183,14 @@ class EssayDataset(Provenance):
         lines = [f"{self.name}: {self.rows_read} rows read, {len(self.rejected)} left out. {self.split_protocol}"]
         lines += [f"  score '{n}'" + ("" if i else f" (step {self.score_step:g})") for i, n in enumerate(self.score_names)]
         lines += [f"  {'prompt':12} {'range':>9} {'train':>7} {'valid.':>7} {'test':>7} {'words':>7}"]
+        counts = [Counter(column_values(self.splits[s], "prompt_id")) for s in ("train", "validation", "test")]
+        words = Counter()
+        train = self.splits["train"]
+        for prompt, text in zip(column_values(train, "prompt_id"), column_values(train, "text"), strict=True):
+            words[prompt] += len(text.split())
         for prompt, ranges in self.score_ranges.items():
-            counts = [sum(p == prompt for p in self.splits[s]["prompt_id"]) for s in ("train", "validation", "test")]
-            pairs = zip(self.splits["train"]["prompt_id"], self.splits["train"]["text"], strict=True)
-            words = [len(t.split()) for p, t in pairs if p == prompt]
-            span = "{:g}-{:g}".format(*ranges[0])
-            lines += [f"  {prompt[:12]:12} {span:>9} " + " ".join(f"{c:7}" for c in counts) + f" {np.mean(words):7.0f}"]
+            span, mean = "{:g}-{:g}".format(*ranges[0]), words[prompt] / max(counts[0][prompt], 1)
+            lines += [f"  {prompt[:12]:12} {span:>9} " + " ".join(f"{c[prompt]:7}" for c in counts) + f" {mean:7.0f}"]
         return "\n".join(lines)
 
 
@@ -212,6 +215,7 @@ def load_essays(
     revision: str | None = None,
     max_train_samples: int | None = None,
     max_eval_samples: int | None = None,
+    streaming: bool = False,
 ) -> EssayDataset:
     """Load essays and split them so that no learner and no text stands on two sides.
 
@@ -237,6 +241,7 @@ def load_essays(
         revision: The revision of a Hub data set.
         max_train_samples: Keep a random part of training.
         max_eval_samples: Keep a random part of validation and of test.
+        streaming: Keep the rows of the user's own files on disk, see `arrow_cache`.
 
     Raises:
         DataError: With file, row and column.
@@ -251,7 +256,7 @@ def load_essays(
         raise DataError("--score_column names a column twice.")
     options = {
         "score_range": score_range or None, "score_step": score_step, "skip": skip_bad_rows, "prompt_ids": list(prompt_ids),
-        "limits": (max_train_samples, max_eval_samples), "seed": seed,
+        "limits": (max_train_samples, max_eval_samples), "seed": seed, "streaming": streaming,
     }  # fmt: skip
     task = read_prompts(prompts_file) if prompts_file else ({}, {})
     if files := own_files(train_file, validation_file, test_file):
@@ -332,12 +337,14 @@ class _Part:
 
     path: Path
     dataset: Dataset
-    rows: list[int]
+    rows: Sequence[int]
     rejected: list[tuple[str, int, str]]
     rows_read: int
 
 
-def _read_rows(table: Table, columns: EssayColumns, *, need_scores: bool, skip: bool, split_by: str | None = None) -> _Part:
+def _read_rows(
+    table: Table, columns: EssayColumns, *, need_scores: bool, skip: bool, split_by: str | None = None, streaming: bool = False
+) -> _Part:  # fmt: skip
     """Map the user's columns to `schema.ESSAYS` and check every cell."""
     path, n = table.path, len(table)
     texts = table.column(columns.text, "--text_column")
@@ -346,7 +353,7 @@ def _read_rows(table: Table, columns: EssayColumns, *, need_scores: bool, skip: 
         for name in columns.scores:
             table.column(name, "--score_column")
     prompts = table.column(columns.prompt, "--prompt_column") if columns.prompt else ["all"] * n
-    ids = table.column(columns.essay_id, "--id_column") if columns.essay_id else [f"row {r}" for r in table.rows]
+    ids = table.column(columns.essay_id, "--id_column") if columns.essay_id else None
     learners = table.column(columns.learner, "--learner_column") if columns.learner else [""] * n
     unit = table.column(split_by, "--split_by") if split_by else learners
     for option, names in (("--rater1_column", columns.rater1_scores), ("--rater2_column", columns.rater2_scores)):
@@ -356,14 +363,13 @@ def _read_rows(table: Table, columns: EssayColumns, *, need_scores: bool, skip: 
         table.column(name, "--subgroup_columns")
     blank = [math.nan] * len(columns.scores)
 
-    records: dict[str, list] = {name: [] for name in ESSAYS}
-    rows: list[int] = []
+    essays, rows, prompts_seen = RowWriter(ESSAYS, streaming), row_numbers(streaming), set()
     problems: list[DataError] = []
-    first_row: dict[str, int] = {}
+    first_row = FirstRows()
     for i, row in enumerate(table.rows):
         try:
             text = _check_text(table, columns.text, texts[i], i, may_be_empty=not need_scores)
-            essay_id, prompt = as_text(ids[i]), as_text(prompts[i])
+            essay_id, prompt = as_text(ids[i]) if ids is not None else f"row {row}", as_text(prompts[i])
             if not prompt:
                 raise DataError("the prompt is missing.", file=path, row=row, column=columns.prompt)
             if len(prompt) > MAX_PROMPT_CHARACTERS:
@@ -374,9 +380,9 @@ def _read_rows(table: Table, columns: EssayColumns, *, need_scores: bool, skip: 
                 )  # fmt: skip
             if not essay_id:
                 raise DataError("the id is missing.", file=path, row=row, column=columns.essay_id)
-            if essay_id in first_row:
+            if ids is not None and (before := first_row.find(essay_id)):
                 raise DataError(
-                    f"the id stands in row {first_row[essay_id]} too.", file=path, row=row, column=columns.essay_id,
+                    f"the id stands in row {before} too.", file=path, row=row, column=columns.essay_id,
                     fix="Give every essay an id of its own, or leave --id_column out.",
                 )  # fmt: skip
             scores = [_as_number(table, c, i) for c in columns.scores] if have else blank
@@ -390,20 +396,21 @@ def _read_rows(table: Table, columns: EssayColumns, *, need_scores: bool, skip: 
         except DataError as error:
             problems.append(error)
             continue
-        first_row[essay_id] = row
+        if ids is not None:
+            first_row.add(essay_id, row)
         rows.append(row)
+        prompts_seen.add(prompt)
         subgroups = [as_text(table.columns[c][i]) for c in columns.subgroups]
         values = (essay_id, as_text(learners[i]), as_text(unit[i]), prompt, text, scores, *raters, subgroups)
-        for name, value in zip(records, values, strict=True):
-            records[name].append(value)
+        essays.append(dict(zip(ESSAYS, values, strict=True)))
     refuse_bad_rows(problems, skip, rows, path)
-    if need_scores and (n_prompts := len(set(records["prompt_id"]))) > max(1, len(rows) // 3):
+    if need_scores and (n_prompts := len(prompts_seen)) > max(1, len(rows) // 3):
         raise DataError(
             f"{len(rows)} essays answer {n_prompts} prompts.", file=path, column=columns.prompt,
             expected="three essays a prompt at least", fix="Name the column of the prompts with --prompt_column.",
         )  # fmt: skip
     rejected = [(path.name, e.row, str(e)) for e in problems]
-    return _Part(path, Dataset.from_dict(records, features=ESSAYS), rows, rejected, n)
+    return _Part(path, essays.dataset(), rows, rejected, n)
 
 
 def _check_text(table: Table, column: str, value: object, i: int, may_be_empty: bool) -> str:
@@ -455,7 +462,9 @@ def _assemble(
 ) -> EssayDataset:
     """Tables, one a split that the user gave, to an `EssayDataset` with all three splits."""
     parts = {
-        split: _read_rows(table, columns, need_scores=True, skip=options["skip"], split_by=split_by)
+        split: _read_rows(
+            table, columns, need_scores=True, skip=options["skip"], split_by=split_by, streaming=options["streaming"]
+        )
         for split, table in tables.items()
     }
     given = DatasetDict({split: part.dataset for split, part in parts.items()})
@@ -464,8 +473,8 @@ def _assemble(
     splits = dict(given)
     if missing:
         part = parts["train"]
-        groups = connected_groups(part.dataset["group_id"], text_keys(part.dataset["text"]))
-        cut = split_by_group(part.dataset, groups, part.dataset["prompt_id"], seed)
+        groups = connected_groups(column_values(part.dataset, "group_id"), text_keys(column_values(part.dataset, "text")))
+        cut = split_by_group(part.dataset, groups, column_values(part.dataset, "prompt_id"), seed)
         if len(missing) == 1:
             other = "test" if missing[0] == "validation" else "validation"
             cut["train"] = concatenate_datasets([cut["train"], cut[other]])
@@ -497,52 +506,62 @@ def _finish(data: EssayDataset, ranges: dict[str, tuple], options: dict, parts: 
                 raise DataError("there is no such prompt.", found=prompt, expected=f"one of {', '.join(known)}")
         data.splits = DatasetDict({s: _where(d, set(wanted)) for s, d in data.splits.items()})
     data.splits = shorten(data.splits, *options["limits"], options["seed"])
-    trained = set(data.splits["train"]["prompt_id"])
+    counts = {split: Counter(column_values(rows, "prompt_id")) for split, rows in data.splits.items()}
     for split in ("validation", "test"):
-        counts = Counter(data.splits[split]["prompt_id"])
-        for prompt in sorted(set(counts) - trained):
+        for prompt in sorted(set(counts[split]) - set(counts["train"])):
             part = parts.get(split)
             row = part.rows[list(part.dataset["prompt_id"]).index(prompt)] if part else None
             raise DataError(
-                f"{counts[prompt]} essays in {split} answer a prompt that no training essay answers.",
+                f"{counts[split][prompt]} essays in {split} answer a prompt that no training essay answers.",
                 file=part.path if part else None, row=row, found=prompt, expected="prompts that stand in training too",
                 fix="A scale cannot be learnt without scores: grade some essays of this prompt, or leave it out.",
             )  # fmt: skip
-        if not counts:
+        if not counts[split]:
             raise DataError(f"the {split} split is empty.", fix="Bring more essays.")
-    everything = [(p, s) for d in data.splits.values() for p, s in zip(d["prompt_id"], d["scores"], strict=True)]
-    scores = np.array([s for _, s in everything])
-    prompts = np.array([p for p, _ in everything])
+    lowest, highest = _extremes(data.splits)
     data.score_step = options["score_step"] or _find_step(parts, data.score_names)
     data.score_ranges = {}
-    for prompt in sorted(trained):
+    for prompt in sorted(counts["train"]):
         stated = options["score_range"] or ranges.get(prompt)
-        seen = scores[prompts == prompt]
-        data.score_ranges[prompt] = [
-            tuple(map(float, stated)) if stated else (float(np.nanmin(s)), float(np.nanmax(s)))
-            for s in seen.T
-            if stated or not np.isnan(s).all() or _no_scores(prompt, data)
-        ]
-        for s, name, (low, high) in zip(seen.T, data.score_names, data.score_ranges[prompt], strict=True):
-            if len(np.unique(s[~np.isnan(s)])) < 2:
+        data.score_ranges[prompt] = []
+        for name, low, high in zip(data.score_names, lowest[prompt], highest[prompt], strict=True):
+            if stated:
+                data.score_ranges[prompt].append(tuple(map(float, stated)))
+            elif math.isnan(low):
+                raise DataError(f"prompt '{prompt}' lacks one of the scores {', '.join(data.score_names)} in every row.")
+            else:
+                data.score_ranges[prompt].append((low, high))
+            if not low < high:
                 raise DataError(
                     f"every essay of prompt '{prompt}' has the same {name}: there is nothing to learn.",
-                    column=name, found=float(low), expected="at least two different scores a prompt",
+                    column=name, found=data.score_ranges[prompt][-1][0], expected="at least two different scores a prompt",
                 )  # fmt: skip
-            if not low < high:
-                raise DataError("the lowest possible score is not below the highest.", found=(low, high))
+            if not data.score_ranges[prompt][-1][0] < data.score_ranges[prompt][-1][1]:
+                raise DataError("the lowest possible score is not below the highest.", found=data.score_ranges[prompt][-1])
     _check_ranges(data, parts)
     return data
 
 
-def _no_scores(prompt: str, data: EssayDataset) -> bool:
-    raise DataError(f"prompt '{prompt}' lacks one of the scores {', '.join(data.score_names)} in every row.")
+def _extremes(splits: DatasetDict) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """prompt_id -> the lowest, and the highest, of each score in all splits; nan where there is none."""
+    lowest: dict[str, list[float]] = {}
+    highest: dict[str, list[float]] = {}
+    for rows in splits.values():
+        for prompt, scores in zip(column_values(rows, "prompt_id"), column_values(rows, "scores"), strict=True):
+            for found, further in ((lowest, min), (highest, max)):
+                if prompt not in found:
+                    found[prompt] = list(scores)
+                for i, score in enumerate(scores):
+                    known = found[prompt][i]
+                    found[prompt][i] = score if math.isnan(known) else known if math.isnan(score) else further(known, score)
+    return lowest, highest
 
 
 def _check_ranges(data: EssayDataset, parts: dict[str, _Part]) -> None:
     """Refuse the first score outside its prompt's range, or off the grid of steps."""
     for part in parts.values():
-        for row, prompt, scores in zip(part.rows, part.dataset["prompt_id"], part.dataset["scores"], strict=True):
+        prompts, given = (column_values(part.dataset, c) for c in ("prompt_id", "scores"))
+        for row, prompt, scores in zip(part.rows, prompts, given, strict=True):
             for score, name, (low, high) in zip(scores, data.score_names, data.score_ranges.get(prompt, []), strict=False):
                 if math.isnan(score):
                     continue
@@ -559,7 +578,7 @@ def _find_step(parts: dict[str, _Part], names: Sequence[str]) -> float:
     """1, 0.5 or 0.25: the largest grid that all scores lie on."""
     step = 1.0
     for part in parts.values():
-        for row, scores in zip(part.rows, part.dataset["scores"], strict=True):
+        for row, scores in zip(part.rows, column_values(part.dataset, "scores"), strict=True):
             for score, name in zip(scores, names, strict=True):
                 while not math.isnan(score) and not math.isclose(score / step, round(score / step), abs_tol=1e-9):
                     step /= 2
@@ -589,7 +608,7 @@ def _check_given_splits(given: DatasetDict, parts: dict[str, _Part], has_ids: bo
 
 
 def _where(dataset: Dataset, prompts: set[str]) -> Dataset:
-    return dataset.select([i for i, p in enumerate(dataset["prompt_id"]) if p in prompts])
+    return dataset.select([i for i, p in enumerate(column_values(dataset, "prompt_id")) if p in prompts])
 
 
 # ---- public data sets -----------------------------------------------------------------------------------------------

@@ -399,7 +399,7 @@ def _read_delimited(path: Path, lines: Iterable[str], separator: str | None, str
     _check_header(header, path)
     if not header:
         raise DataError("the file is empty.", file=path, expected="a header and at least one row")
-    rows = row_numbers() if streaming else []
+    rows = row_numbers(streaming)
     checked = _of_one_length(path, records, len(header), separator, rows)
     if streaming:
         stored = StoredRows(text_batches(checked, header), lambda batch: batch.to_pydict())
@@ -498,7 +498,7 @@ def _read_json(path: Path, text: str, lines: bool) -> Table:
 
 def _stream_json(path: Path, lines: Iterable[str]) -> Table:
     """Records of json, a line each, kept on disk as they are; names are those of all records."""
-    rows, names = row_numbers(), {}
+    rows, names = row_numbers(streaming=True), {}
 
     def checked() -> Iterator[list[str]]:
         for row, line in enumerate(lines, start=1):

@@ -14,7 +14,7 @@ from .errors import DataError
 from .files import Table, as_text, check_names, check_text, decode, parse_json, read_bytes, read_table, refuse_bad_rows
 from .schema import PASSAGES
 from .spans import Span, best_span
-from .splits import text_keys
+from .splits import text_key, text_keys
 
 MAX_CONTEXT, MAX_QUESTION, MAX_ANSWER = 100_000, 2_000, 10_000  # characters; what is longer is another column
 YES, NO = ("true", "1", "yes"), ("false", "0", "no", "")
@@ -321,7 +321,7 @@ def _distractors(table: Table, columns: PassageColumns, i: int, answers: list[st
             if not (text := as_text(text)):
                 continue
             check_text(text, "a distractor", MAX_ANSWER, file=path, row=row, column=name)
-            key = text_keys([text])[0]
+            key = text_key(text)
             problem = "a distractor is the answer." if key in right else "a distractor stands twice." * (key in text_keys(found))
             if problem and not published:
                 raise DataError(problem, file=path, row=row, column=name, expected="wrong answers, each once")

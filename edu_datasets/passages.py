@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
+from .arrow_cache import column_values
 from .errors import DataError, in_file
 from .essays import SAMPLE_SCHOOL, find_data_dir, read_hub
 from .files import Table, decode, own_files, read_bytes, read_table, unknown_data_set
@@ -30,6 +31,7 @@ from .splits import (
     cut_missing,
     find_leaks,
     shorten,
+    text_key,
     text_keys,
 )
 
@@ -86,7 +88,7 @@ class PassageDataset(Provenance):
         ):
             kinds["unanswerable"] += not answers
             for key, start, end in zip(text_keys(answers), starts, ends, strict=True):
-                literal = text_keys([context[max(start, 0) : end]])[0] == key
+                literal = text_key(context[max(start, 0) : end]) == key
                 kinds["nowhere" if start < 0 else "literal" if literal else "near"] += 1
         return {kind: kinds[kind] for kind in ("literal", "near", "nowhere", "unanswerable")}
 
@@ -273,20 +275,18 @@ def add_unanswerable(dataset: Dataset, share: float, seed: int) -> Dataset:
 
 def _groups(dataset: Dataset) -> np.ndarray:
     """Rows that may not be parted: one story, one context, or one question with the same answer."""
-    return connected_groups(dataset["story_id"][:], text_keys(dataset["context"]), _pair_keys(dataset))
+    return connected_groups(column_values(dataset, "story_id"), text_keys(column_values(dataset, "context")), _pair_keys(dataset))
 
 
-def _pair_keys(dataset: Dataset) -> list[str]:
+def _pair_keys(dataset: Dataset) -> Iterator[str]:
     """A question together with its answers; '' where it has none, since anybody may ask the same in vain."""
-    return [
-        "\n".join(text_keys([q, *sorted(a)])) if q and a else ""
-        for q, a in zip(dataset["question"], dataset["answers"], strict=True)
-    ]
+    pairs = zip(column_values(dataset, "question"), column_values(dataset, "answers"), strict=True)
+    return ("\n".join(text_keys([q, *sorted(a)])) if q and a else "" for q, a in pairs)
 
 
 def _strata(dataset: Dataset) -> np.ndarray:
     """What the parts should have alike: the share of unanswerable questions."""
-    return np.array(dataset["answerable"][:]).astype(str)
+    return np.fromiter(column_values(dataset, "answerable"), bool).astype(str)
 
 
 def _finish(data: PassageDataset, parts: dict[str, Part], seed: int) -> None:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from datasets import Dataset, DatasetDict
 from sklearn.model_selection import StratifiedGroupKFold
 
+from .arrow_cache import column_values, keys_of
 from .errors import DataError
 
 logger = logging.getLogger(__name__)
 
 
-def connected_groups(*keys: Sequence[str]) -> np.ndarray:
+MANY_GROUPS = 50_000
+"""So many groups are dealt out in random order: chance balances their strata, and stratifying takes minutes."""
+
+
+def connected_groups(*keys: Iterable[str]) -> np.ndarray:
     """Number the groups of rows that share a value in any of `keys`, directly or through others.
 
     Args:
-        keys: Sequences of one length, one value a row; '' means unknown and joins nothing.
+        keys: Values of one length, one a row; '' means unknown and joins nothing.
 
     Returns:
         int64 array of shape (rows,): the group of each row.
@@ -29,17 +34,22 @@ def connected_groups(*keys: Sequence[str]) -> np.ndarray:
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    n = len(keys[0])
-    first: dict[tuple[int, str], int] = {}
-    edges = [
-        (row, first.setdefault((k, value), row)) for k, values in enumerate(keys) for row, value in enumerate(values) if value
-    ]
-    a, b = np.array(edges or [(0, 0)]).T
-    return connected_components(coo_matrix((np.ones(len(a)), (a, b)), shape=(n, n)), directed=False)[1].astype(np.int64)
+    a, b, n = [], [], 0
+    for values in keys:
+        found = keys_of(values)
+        n = len(found)
+        _, first, number = np.unique(found, return_index=True, return_inverse=True)
+        rows = np.flatnonzero(found).astype(np.int32)  # 0 is unknown
+        a.append(rows)
+        b.append(first[number[rows]].astype(np.int32))
+    a, b = np.concatenate(a), np.concatenate(b)
+    edges = coo_matrix((np.ones(len(a), bool), (a, b)), shape=(n, n))
+    return connected_components(edges, directed=False)[1].astype(np.int64)
 
 
-def k_folds(groups: Sequence[int], strata: Sequence[str], k: int, seed: int) -> list[np.ndarray]:
-    """Cut rows into `k` folds; a group is never cut, and the shares of the strata are kept as far as groups allow.
+def k_folds(groups: Sequence[int], strata: Iterable[str], k: int, seed: int) -> list[np.ndarray]:
+    """Cut rows into `k` folds; a group is never cut, and the shares of the strata are kept as far as groups allow (by chance,
+    from `MANY_GROUPS` on).
 
     Args:
         groups: The group of each row, see `connected_groups`.
@@ -53,14 +63,18 @@ def k_folds(groups: Sequence[int], strata: Sequence[str], k: int, seed: int) -> 
     Raises:
         DataError: There are fewer groups than folds.
     """
-    n_groups = len(set(np.asarray(groups).tolist()))
+    names, group = np.unique(np.asarray(groups), return_inverse=True)
+    n_groups = len(names)
     if n_groups < k:
         raise DataError(
             f"{n_groups} groups (learners or different texts) cannot be cut into {k} parts.",
             expected=f"at least {k} groups",
             fix="Bring more data, or give the splits as files: --train_file, --validation_file, --test_file.",
         )
-    labels = np.unique(np.asarray(strata), return_inverse=True)[1]
+    if n_groups > MANY_GROUPS:
+        fold = (np.random.default_rng(seed).permutation(n_groups) % k)[group]
+        return [np.flatnonzero(fold == i) for i in range(k)]
+    labels = np.unique(np.asarray(list(strata)), return_inverse=True)[1]
     k_most = int(np.bincount(labels).max())
     if k_most < k:  # sklearn stratifies only where some stratum could reach every fold
         labels = np.zeros(len(labels), dtype=int)
@@ -72,7 +86,7 @@ def k_folds(groups: Sequence[int], strata: Sequence[str], k: int, seed: int) -> 
         return [test for _, test in folder.split(np.zeros(len(labels)), labels, groups)]
 
 
-def split_by_group(dataset: Dataset, groups: Sequence[int], strata: Sequence[str], seed: int) -> DatasetDict:
+def split_by_group(dataset: Dataset, groups: Sequence[int], strata: Iterable[str], seed: int) -> DatasetDict:
     """Train, validation and test with 60, 20 and 20 percent of the rows, no group cut, strata balanced."""
     folds = k_folds(groups, strata, k=5, seed=seed)
     parts = {"train": np.sort(np.concatenate(folds[2:])), "validation": folds[1], "test": folds[0]}
@@ -157,19 +171,24 @@ def halve_validation(splits: DatasetDict, seed: int) -> DatasetDict:
     """
     rows = splits["validation"]
     names = rows.column_names
-    texts = [text_keys(rows[c]) for c in ("text", "context") if c in names]
-    strata = next((rows[c] for c in ("prompt_id", "target", "answerable") if c in names), [""] * len(rows))
-    groups = connected_groups(rows["group_id" if "group_id" in names else "story_id"], *texts)
-    if len(set(groups)) < 2:
+    texts = [text_keys(column_values(rows, c)) for c in ("text", "context") if c in names]
+    strata = next((column_values(rows, c) for c in ("prompt_id", "target", "answerable") if c in names), [""] * len(rows))
+    groups = connected_groups(column_values(rows, "group_id" if "group_id" in names else "story_id"), *texts)
+    if groups.max() == groups.min():
         logger.warning("validation cannot be halved: the same rows choose the checkpoint and calibrate")
         return DatasetDict({**splits, "calibration": rows})
     calibration, validation = k_folds(groups, strata, k=2, seed=seed)
     return DatasetDict({**splits, "validation": rows.select(validation), "calibration": rows.select(calibration)})
 
 
-def text_keys(texts: Sequence[str]) -> list[str]:
+def text_key(text: str) -> str:
     """What two texts share that differ in case and white space alone."""
-    return [" ".join(t.lower().split()) for t in texts]
+    return " ".join(text.lower().split())
+
+
+def text_keys(texts: Iterable[str]) -> Iterator[str]:
+    """`text_key` of each."""
+    return map(text_key, texts)
 
 
 def find_leaks(splits: DatasetDict, columns: Sequence[str]) -> list[tuple[str, str, str, int, int]]:
@@ -185,15 +204,20 @@ def find_leaks(splits: DatasetDict, columns: Sequence[str]) -> list[tuple[str, s
     leaks = []
     names = list(splits)
     for column in columns:
-        seen: dict[str, tuple[str, int]] = {}
-        for name in names:
-            here: dict[str, tuple[str, int]] = {}
-            for row, value in enumerate(splits[name][column]):
-                key = " ".join(str(value).lower().split())
-                if not key:
-                    continue
-                if key in seen:
-                    leaks.append((column, seen[key][0], name, seen[key][1], row))
-                here.setdefault(key, (name, row))
-            seen = {**here, **seen}
+        known, split_of, row_of = np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int64)
+        for number, name in enumerate(names):
+            keys = keys_of(text_keys(map(str, column_values(splits[name], column))))
+            place = np.searchsorted(known, keys)
+            before = (keys != 0) & (place < len(known))
+            before[before] = known[place[before]] == keys[before]
+            leaks += [
+                (column, names[split_of[place[row]]], name, int(row_of[place[row]]), int(row)) for row in np.flatnonzero(before)
+            ]
+            rows = np.flatnonzero(~before & (keys != 0))
+            new, first = np.unique(keys[rows], return_index=True)
+            known = np.concatenate([known, new])
+            split_of = np.concatenate([split_of, np.full(len(new), number)])
+            row_of = np.concatenate([row_of, rows[first]])
+            order = np.argsort(known)
+            known, split_of, row_of = known[order], split_of[order], row_of[order]
     return leaks
