@@ -16,6 +16,7 @@ from .report import (
     HUMAN_COLOR,
     MODEL_COLOR,
     SHORT,
+    as_label,
     folds_table,
     markdown_or_nothing,
     number,
@@ -146,7 +147,7 @@ def draw_agreement(path: Path, results: dict[str, Any], metric: str = METRIC) ->
                     _mean_over_scores(rows[name], p, metric), x - 0.42, x + 0.42, color=HUMAN_COLOR, lw=2,
                     label=name if x == 0 else None,
                 )  # fmt: skip
-    ax.set_xticks(range(len(prompts)), [str(p)[:14] for p in prompts])
+    ax.set_xticks(range(len(prompts)), [as_label(str(p), 14) for p in prompts])
     ax.set_xlabel("prompt")
     ax.set_ylabel("quadratic weighted kappa")
     ax.set_ylim(min(0, *ax.get_ylim()), 1)
@@ -181,7 +182,7 @@ def draw_confusion(path: Path, scores, human, prompt_ids: Sequence[str], ranges:
             for i, j in np.argwhere(counts > 0):
                 shade = "white" if counts[i, j] / counts[i].sum() > 0.5 else "black"
                 ax.text(j, i, int(counts[i, j]), ha="center", va="center", fontsize=7, color=shade)
-        ax.set_title(f"prompt {prompt}"[:24], fontsize=9)
+        ax.set_title(as_label(f"prompt {prompt}"), fontsize=9)
         ax.set_xlabel("model", fontsize=8)
         ax.set_ylabel("human", fontsize=8)
     save_figure(fig, path)

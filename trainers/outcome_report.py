@@ -11,6 +11,7 @@ from .explanation import GroupEffects
 from .report import (
     BASELINE_COLORS,
     MODEL_COLOR,
+    as_label,
     folds_table,
     markdown_or_nothing,
     number,
@@ -75,8 +76,9 @@ def draw_effects(path: Path, effects: GroupEffects, target: str) -> None:
     size = np.abs(effects.effects).mean(axis=0)
     order = np.argsort(size)
     fig, ax = plt.subplots(figsize=(6, 0.36 * len(order) + 1.1), layout="constrained")
-    ax.barh([effects.groups[i] for i in order], size[order], color=MODEL_COLOR)
-    ax.set_xlabel(f"mean movement of the prediction of {target[:40]}")
+    ax.barh(range(len(order)), size[order], color=MODEL_COLOR)
+    ax.set_yticks(range(len(order)), [as_label(effects.groups[i], 40) for i in order])
+    ax.set_xlabel(f"mean movement of the prediction of {as_label(target, 40)}")
     save_figure(fig, path)
 
 
@@ -87,7 +89,7 @@ def draw_scatter(path: Path, predicted: np.ndarray, observed: np.ndarray, target
     ends = [min(observed.min(), predicted.min()), max(observed.max(), predicted.max())]
     ax.plot(ends, ends, color=BASELINE_COLORS[0], lw=1)
     ax.plot(observed, predicted, ".", color=MODEL_COLOR, alpha=0.5)
-    ax.set(xlabel=f"{target[:40]}, observed", ylabel="predicted")
+    ax.set(xlabel=f"{as_label(target, 40)}, observed", ylabel="predicted")
     save_figure(fig, path)
 
 

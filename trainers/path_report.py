@@ -15,6 +15,7 @@ from .report import (
     BASELINE_COLORS,
     HUMAN_COLOR,
     MODEL_COLOR,
+    as_label,
     as_text,
     markdown_or_nothing,
     number,
@@ -155,7 +156,7 @@ def draw_path(
     for concept in drawn:
         steps = when.get(concept, [])
         said = ", ".join(steps[:6]) + (" ..." if len(steps) > 6 else "")
-        ax.annotate(names[concept][:24], at[concept], (0, -15), textcoords="offset points", ha="center", fontsize=7)
+        ax.annotate(as_label(names[concept]), at[concept], (0, -15), textcoords="offset points", ha="center", fontsize=7)
         ax.annotate(
             said, at[concept], (0, 11), textcoords="offset points", ha="center", fontsize=7, color=MODEL_COLOR, weight="bold"
         )

@@ -254,6 +254,11 @@ def pyplot() -> ModuleType:
     return plt
 
 
+def as_label(name: str, most: int = 24) -> str:
+    """A name for a figure: on one line, at most so long, and with a dollar that begins no formula."""
+    return " ".join(name.split())[:most].replace("$", r"\$")
+
+
 def save_figure(fig: Figure, path: Path) -> None:
     """Write a figure as png and close it."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ import numpy as np
 from .report import (
     BASELINE_COLORS,
     MODEL_COLOR,
+    as_label,
     folds_table,
     markdown_or_nothing,
     number,
@@ -76,8 +77,8 @@ def draw_mastery(path: Path, mastery: dict[str, Sequence], concepts: Sequence[st
     values, spans = grid("mastery")[:, often], (grid("mastery_high") - grid("mastery_low"))[:, often]
     fig, ax = plt.subplots(figsize=(0.28 * len(often) + 2.4, 0.24 * rows + 2.0), layout="constrained")
     drawn = ax.imshow(values, cmap="RdYlBu", vmin=0, vmax=1, alpha=np.clip(1.2 - spans, 0.15, 1.0), aspect="auto")
-    ax.set_xticks(range(len(often)), [concepts[c][:24] for c in often], rotation=90, fontsize=7)
-    ax.set_yticks(range(rows), [str(i) for i in mastery["learner_id"][: rows * width : width]], fontsize=7)
+    ax.set_xticks(range(len(often)), [as_label(concepts[c]) for c in often], rotation=90, fontsize=7)
+    ax.set_yticks(range(rows), [as_label(str(i)) for i in mastery["learner_id"][: rows * width : width]], fontsize=7)
     fig.colorbar(drawn, ax=ax, label="probability of a correct answer", shrink=0.8)
     save_figure(fig, path)
 
