@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ def score_each(
     Args:
         make_trainer: Called with splits, arguments and checkpoint.
         parts: Name -> train, validation (for early stopping and calibration) and test.
-        args: The run's; each part writes to output_dir/<name>.
+        args: The run's; each part writes to output_dir/<name>, see `folder_name`.
         model_name: The checkpoint, None for a model from scratch.
 
     Returns:
@@ -42,7 +44,7 @@ def score_each(
     """
     results = {}
     for name, splits in parts.items():
-        folder = Path(args.output_dir) / name
+        folder = Path(args.output_dir) / folder_name(name)
         file = folder / "metrics.json"
         if not file.is_file():
             inner = changed(args, output_dir=str(folder), resume_from_checkpoint="auto", push_to_hub=False)
@@ -99,6 +101,12 @@ def cross_validate(
     return table
 
 
+def folder_name(part: str) -> str:
+    """What the folder of a part is called: the part, or, where a prompt's name is in it that is no file name, a tidy one."""
+    tidy = re.sub(r"[^\w-]", "_", part.lower())[:60]
+    return part if part == tidy else f"{tidy}_{hashlib.sha256(part.encode()).hexdigest()[:8]}"
+
+
 def learning_curve(
     make_trainer: Callable[..., EduTrainer],
     drawn: dict[int, list[DatasetDict]],
@@ -119,10 +127,11 @@ def learning_curve(
         For each number: "rows", and "systems": name -> {"mean": over draws, "interval": [lower, upper]}. The interval (95%)
         holds what the test split is by chance (bootstrap) and what the draws are by chance (variance of their mean).
     """
-    parts = {f"learning_curve/{n}_{draw}": splits for n, draws in drawn.items() for draw, splits in enumerate(draws)}
-    results, curve = score_each(make_trainer, parts, args, model_name), []
+    parts = {f"{n}_{draw}": splits for n, draws in drawn.items() for draw, splits in enumerate(draws)}
+    inner = changed(args, output_dir=str(Path(args.output_dir) / "learning_curve"))
+    results, curve = score_each(make_trainer, parts, inner, model_name), []
     for n, draws in drawn.items():
-        here = [results[f"learning_curve/{n}_{draw}"] for draw in range(len(draws))]
+        here = [results[f"{n}_{draw}"] for draw in range(len(draws))]
         rows = [{**r["baselines"], **r["ablation"], r["system"]: r["test"]} for r in here]
         point: dict[str, Any] = {"rows": n, "systems": {}}
         for name in (n for n in rows[0] if all(n in r for r in rows)):
