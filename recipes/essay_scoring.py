@@ -109,6 +109,7 @@ def main(argv: list[str] | None = None) -> dict:
         score_step=args.score_step, split_by=data_args.split_by, fold=data_args.fold, seed=data_args.split_seed,
         encoding=data_args.file_encoding, separator=data_args.separator, skip_bad_rows=data_args.skip_bad_rows,
         max_train_samples=data_args.max_train_samples, max_eval_samples=data_args.max_eval_samples,
+        streaming=data_args.streaming,
     )  # fmt: skip
     logging.info("%s", data.summary())
 
@@ -131,7 +132,9 @@ def main(argv: list[str] | None = None) -> dict:
         # 6. Encode; one half of validation chooses the checkpoint, the other calibrates
         own = settings.for_model(model, tokenizer)
         splits = halve_validation(splits, data_args.split_seed)
-        encoded = splits.map(encode, batched=True, fn_kwargs={"tokenizer": tokenizer, "settings": own})
+        encoded = splits.map(
+            encode, batched=True, fn_kwargs={"tokenizer": tokenizer, "settings": own}, num_proc=data_args.preprocessing_num_workers
+        )
 
         # 7. Trainer; its metric is the mean over prompts of quadratic weighted kappa
         return EssayTrainer(

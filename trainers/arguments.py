@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +43,10 @@ class DataArguments:
     skip_bad_rows: bool = field(
         default=False, metadata={"help": "leave rows that cannot be used out and list them, instead of stopping"}
     )
+    streaming: bool = field(
+        default=False, metadata={"help": "keep rows and tokens on disk and a block of them in memory: for files of any size"}
+    )
+    preprocessing_num_workers: int | None = field(default=None, metadata={"help": "processes that turn texts into tokens"})
     split_by: str | None = field(
         default=None, metadata={"help": "a column of your file whose values stay on one side of a split (class, school)"}
     )
@@ -174,6 +180,7 @@ class RecipeTrainingArguments(TrainingArguments):
         if not torch.cuda.is_available() and not getattr(torch.backends, "mps", torch).is_available():
             self.use_cpu = True
         self.set_precision()
+        self.check_kernels()
         if self.use_cpu and self.ddp_backend is None and int(os.environ.get("WORLD_SIZE", 1)) > 1:
             self.ddp_backend = "gloo"
         if self.hub_strategy not in ("end", "every_save"):
@@ -189,6 +196,18 @@ class RecipeTrainingArguments(TrainingArguments):
                 f"--output_dir {self.output_dir} cannot be a folder: {below_a_file or self.output_dir} is a file."
             )
         super().__post_init__()
+
+    def check_kernels(self) -> None:
+        """Whether what `--use_liger_kernel` and `--torch_compile` need is here; else they would end a run after minutes."""
+        if self.use_liger_kernel and importlib.util.find_spec("liger_kernel") is None:
+            raise ConfigurationError("--use_liger_kernel needs liger-kernel: pip install liger-kernel, or leave the option out.")
+        if self.use_liger_kernel and self.use_cpu:
+            raise ConfigurationError("--use_liger_kernel needs a GPU, and there is none. Leave the option out.")
+        if self.torch_compile_mode or self.torch_compile_backend:
+            self.torch_compile = True
+        compiles = self.torch_compile and self.torch_compile_backend in (None, "inductor")
+        if compiles and self.use_cpu and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
+            raise ConfigurationError("--torch_compile needs a C++ compiler on CPU (g++ or clang++), and there is none.")
 
     def set_precision(self) -> None:
         """Take the precision that fits the device where it is 'auto'; set transformers' own options for it."""
