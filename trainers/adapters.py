@@ -12,7 +12,7 @@ from transformers.utils import ModelOutput
 
 from .arguments import AdapterArguments
 from .artifact import Artifact
-from .checkpoints import Checkpoint, find_checkpoint
+from .checkpoints import Checkpoint, find_named_base
 from .parser import ConfigurationError
 
 
@@ -67,7 +67,7 @@ def find_base(checkpoint: Checkpoint, artifact: Artifact) -> tuple[Checkpoint, P
     Raises:
         ConfigurationError: The base cannot be found or has other weights, or the adapter has none.
     """
-    base = find_checkpoint(artifact.base_model["name"], artifact.base_model["revision"])
+    base = find_named_base(checkpoint, artifact.base_model["name"], artifact.base_model["revision"])
     if artifact.base_model["sha256"] not in (None, base.sha256()):
         raise ConfigurationError(f"the adapter was trained on other weights than {base.name} has here (sha256 differs).")
     weights = checkpoint.file("adapter_model.safetensors")

@@ -144,6 +144,18 @@ def find_checkpoint(name: str, revision: str = "main") -> Checkpoint:
     return Checkpoint(name, name, revision)
 
 
+def find_named_base(checkpoint: Checkpoint, name: str, revision: str = "main") -> Checkpoint:
+    """The base that the file of an adapter names; that of an adapter from the Hub is no folder of this machine.
+
+    Raises:
+        ConfigurationError: It is one, or is not here.
+    """
+    a_folder = Path(name).is_absolute() or name.startswith((".", "~")) or ".." in Path(name).parts
+    if a_folder and not Path(checkpoint.path).is_dir():
+        raise ConfigurationError(f"{checkpoint.name} names a folder as its base, and is from the Hub; expected a name on the Hub.")
+    return find_checkpoint(name, revision)
+
+
 def load_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """The checkpoint's tokenizer, with a padding token.
 

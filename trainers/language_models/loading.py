@@ -20,7 +20,7 @@ from transformers import (
 
 from ..adapters import load_merged
 from ..arguments import AdapterArguments, ModelArguments
-from ..checkpoints import Checkpoint, explained, find_checkpoint, load_config
+from ..checkpoints import Checkpoint, explained, find_named_base, load_config
 from ..parser import ConfigurationError
 from .packing import PACKED
 
@@ -78,7 +78,7 @@ def load_trained_language_model(checkpoint: Checkpoint, trust_remote_code: bool 
     adapter = checkpoint.file("adapter_config.json")
     base = checkpoint
     if adapter is not None:
-        base = find_checkpoint(json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"])
+        base = find_named_base(checkpoint, json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"])
     with explained(base):
         options = {"revision": base.revision, "trust_remote_code": trust_remote_code}
         config = AutoConfig.from_pretrained(base.path, **options)
