@@ -55,6 +55,10 @@ def main(argv: list[str] | None = None) -> Path:
     if not Path(args.output_file).absolute().parent.is_dir():
         raise ConfigurationError(f"--output_file: there is no folder {Path(args.output_file).parent}.")
     require_file(args.input_file)
+    if Path(args.output_file).is_dir():
+        raise ConfigurationError(f"--output_file: {args.output_file} is a folder; name a file in it.")
+    if Path(args.output_file).exists() and Path(args.output_file).samefile(args.input_file):
+        raise ConfigurationError("--output_file: that is the input file, which would be lost; name another one.")
 
     # 3. Predict; list what was left out
     rejected = task.predict(args, own)
