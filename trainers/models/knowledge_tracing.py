@@ -68,6 +68,9 @@ class KnowledgeTracingModel(PreTrainedModel):
         self.members = nn.ModuleList(_Tracer(config) for _ in range(config.num_members))
         self.post_init()
 
+    def get_input_embeddings(self) -> None:
+        """There is no table of words."""
+
     def forward(
         self,
         concepts: torch.LongTensor,
@@ -138,7 +141,7 @@ class _Tracer(nn.Module):
         steps = concepts.shape[1]
         if self.config.architecture == "lstm":
             states = self.history(answered[:, : steps - num_queries])[0]
-            states = torch.cat([self.start.expand(len(asked), 1, -1), states], dim=1)[:, before]
+            states = torch.cat([self.start.expand(asked.shape[0], 1, -1), states], dim=1)[:, before]
         else:
             states = self.start.expand_as(asked)
             for layer in self.layers:

@@ -94,6 +94,9 @@ class PathTransformer(PreTrainedModel):
         self.post_init()
         nn.init.normal_(self.move.weight)  # moves are told apart from the start
 
+    def get_input_embeddings(self) -> None:
+        """There is no table of words."""
+
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)

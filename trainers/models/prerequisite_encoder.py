@@ -63,6 +63,10 @@ class PrerequisiteEncoder(PreTrainedModel):
         self.classifier = _Readout(config, self.encoder.config.hidden_size)
         self.post_init()
 
+    def get_input_embeddings(self) -> nn.Module:
+        """The encoder's table of words."""
+        return self.encoder.get_input_embeddings()
+
     def forward(
         self,
         input_ids: torch.LongTensor,

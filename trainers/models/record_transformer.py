@@ -72,6 +72,9 @@ class RecordTransformer(PreTrainedModel):
         self.members = nn.ModuleList(_Member(config, numbers, bins, sum(sizes)) for _ in range(config.num_members))
         self.post_init()
 
+    def get_input_embeddings(self) -> None:
+        """There is no table of words."""
+
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):
             nn.init.kaiming_uniform_(module.weight, a=5**0.5)
@@ -113,7 +116,7 @@ class _Member(nn.Module):
         tokens = torch.einsum("rcb,cbw->rcw", pieces, self.weight) + self.bias
         tokens = torch.where(known[..., None], tokens, self.missing)
         tokens = torch.cat([tokens, self.category(categories)], dim=1)
-        tokens = torch.cat([self.readout_token.expand(len(tokens), 1, -1), tokens], dim=1)
+        tokens = torch.cat([self.readout_token.expand(tokens.shape[0], 1, -1), tokens], dim=1)
         for layer in self.layers:
             tokens = layer(tokens)
         return self.classifier(self.dropout(self.norm(tokens[:, 0]).relu()))

@@ -70,6 +70,9 @@ class SequentialRecommender(PreTrainedModel):
         self.post_init()
         nn.init.zeros_(self.own.weight)  # what nobody opened stays at its text
 
+    def get_input_embeddings(self) -> None:
+        """There is no table of words."""
+
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, (nn.Linear, nn.Embedding)):
             nn.init.normal_(module.weight, std=0.02)
