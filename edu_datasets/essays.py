@@ -435,7 +435,7 @@ def _as_number(table: Table, column: str, i: int) -> float:
         return math.nan
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         comma = isinstance(value, str) and value.strip().replace(",", "", 1).isdigit()

@@ -6,6 +6,7 @@ ends in a `DataError` that names the row, where csv readers with default setting
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
 import difflib
@@ -162,10 +163,9 @@ def as_seconds(value: object, path: Path, row: int, column: str) -> float:
         DataError: It is neither. What may be a learner's id is not shown.
     """
     text = as_text(value)
-    try:
-        return float(text)
-    except ValueError:
-        pass
+    with contextlib.suppress(ValueError):
+        if math.isfinite(seconds := float(text)):
+            return seconds
     try:
         moment = value if isinstance(value, datetime.datetime) else datetime.datetime.fromisoformat(text)
         return moment.replace(tzinfo=moment.tzinfo or datetime.UTC).timestamp()

@@ -288,9 +288,10 @@ def _at(context: str, answer: str, start: object, table: Table, columns: Passage
     place = {"file": table.path, "row": table.rows[i], "column": columns.answer_start or columns.answers[0]}
     try:
         number = int(start)
-    except (TypeError, ValueError):
-        number = None
-    if number is None or isinstance(start, bool) or number != float(start):
+        whole = number == float(start) and not isinstance(start, bool)
+    except (TypeError, ValueError, OverflowError):
+        number, whole = 0, False
+    if not whole:
         raise DataError("the offset is no whole number.", **place, expected="the character the answer begins at, from 0 on")
     last = len(context) - len(answer)
     if not 0 <= number <= last:

@@ -113,8 +113,6 @@ def read_interactions(
                 column=columns.resource, expected="the id of a row of the resources", fix="Add it there, or name another column.",
             )  # fmt: skip
         seconds = as_seconds(times[i], table.path, row, columns.time)
-        if not math.isfinite(seconds):
-            raise DataError("the time is missing.", file=table.path, row=row, column=columns.time)
         return (learner, resource, seconds), kind_of_time(time), row
 
     found, problems = _read_each(table, read)

@@ -399,7 +399,7 @@ def number_answers(log: AnswerLog, concepts: Sequence[str], questions: Sequence[
 
 
 def _natural(name: str) -> tuple:
-    return (0, int(name), "") if name.isdigit() else (1, 0, name)
+    return (0, int(name), "") if name.isdecimal() else (1, 0, name)
 
 
 def _numbered(part: AnswerLog, concepts: dict[str, int], questions: dict[str, int]) -> Dataset:

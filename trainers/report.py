@@ -83,10 +83,10 @@ def write_csv(path: str | Path, columns: dict[str, Sequence]) -> None:
 def safe_cell(value: Any) -> Any:
     """A text with an apostrophe in front where a spreadsheet would run it as a formula; any other value as it is.
 
-    That is what a spreadsheet's user types to say that a cell is text. It is put before = + - @, a tab, a line's end (and the wide
-    forms of the signs) also where apostrophes stand there already, so that a program gets the text back if it takes one apostrophe
-    away where only apostrophes come before such a sign: `edu_datasets.files.read_own_table` does. A number that is written as
-    text, such as the id -17, is no formula and stays.
+    That is what a spreadsheet's user types to say that a cell is text. It is put before = + - @, a tab, a line's end (and the
+    wide forms of the signs) also where apostrophes stand there already, so that a program gets the text back if it takes one
+    apostrophe away where only apostrophes come before such a sign: `edu_datasets.files.read_own_table` does. A number that is
+    written as text, such as the id -17, is no formula and stays.
     """
     if not isinstance(value, str) or NUMBER.fullmatch(value) or not FORMULA.match(value):
         return value
