@@ -152,7 +152,7 @@ def find_named_base(checkpoint: Checkpoint, name: str, revision: str = "main") -
     """
     a_folder = Path(name).is_absolute() or name.startswith((".", "~")) or ".." in Path(name).parts
     if a_folder and not Path(checkpoint.path).is_dir():
-        raise ConfigurationError(f"{checkpoint.name} names a folder as its base, and is from the Hub; expected a name on the Hub.")
+        raise ConfigurationError(f"{checkpoint.name} is from the Hub and names a folder as its base; expected a name there.")
     return find_checkpoint(name, revision)
 
 
