@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
-from edu_datasets.files import read_table
+from edu_datasets.files import read_own_table
 from trainers import report
 from trainers.comparison import Comparison, compare_runs
 from trainers.parser import ConfigurationError, RecipeParser, run
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> Comparison:
     paths = [Path(name) / FILE if Path(name).is_dir() else Path(name) for name in given]
 
     # 2. Read, pair, draw
-    tables = [read_table(path).columns for path in paths]
+    tables = [read_own_table(path, "utf-8").columns for path in paths]
     compared = compare_runs(
         *tables, unit_column=args.unit_column, common_rows=args.common_rows, draws=args.draws, level=args.level, seed=args.seed,
         names=tuple(given),

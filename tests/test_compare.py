@@ -73,35 +73,6 @@ def test_a_metric_that_cannot_be_computed_is_never_better():
     assert Difference("roc_auc", 0.5, 0.6, (float("nan"), float("nan"))).verdict() == "may be chance"
 
 
-@pytest.mark.parametrize(
-    ("fixture", "metrics"),
-    [
-        ("finished_run", {"quadratic_weighted_kappa": None, "mean_absolute_error": None, "exact_agreement": None}),
-        ("finished_predictor", {"roc_auc": None, "log_loss": None, "brier_score": None, "accuracy": None}),
-        ("finished_tracer", {"roc_auc": None, "log_loss": None, "accuracy": None}),
-        ("finished_reader", {"rouge_l": None, "f1": None, "exact_match": None}),
-        ("finished_recommender", {"ndcg_at_10": None}),
-        ("finished_writer", {}),
-        ("finished_tutor", {}),
-    ],
-)
-def test_the_metrics_are_those_that_the_recipe_reports(fixture, metrics, request):
-    import json
-
-    folder = request.getfixturevalue(fixture)
-    result = compare.main([str(folder), str(folder / "predictions.csv")])
-    reported = json.loads((folder / "metrics.json").read_text())["test"]
-    found = {d.metric: d.first for d in result.differences}
-    for name in metrics:
-        assert found[name] == pytest.approx(reported[name], abs=2e-4), name
-    assert found and result.unit != "row", "the file says what the split did not cut"
-
-
-def test_learning_paths_cannot_be_compared(finished_path):
-    with pytest.raises(ConfigurationError, match="example paths"):
-        compare.main([str(finished_path), str(finished_path)])
-
-
 def test_lists_are_judged_by_all_that_is_relevant():
     lists = {
         "query": ["q"] * 3, "rank": [1, 2, 3], "resource_id": ["a", "b", "c"], "score": [3, 2, 1], "relevant": [0, 1, 0],

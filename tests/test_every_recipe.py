@@ -17,7 +17,8 @@ from loopback_hub import card_errors
 
 from trainers.arguments import AdapterArguments
 from trainers.base import use_all_cores
-from trainers.parser import RecipeParser
+from trainers.comparison import compare_runs
+from trainers.parser import ConfigurationError, RecipeParser
 
 FINISHED = {
     "content_generation": "finished_writer",
@@ -90,6 +91,26 @@ def test_every_card_is_valid_and_tells_what_a_user_asks(name, request):
     figures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", card)
     assert figures and all((folder / figure).is_file() for figure in figures)
     assert re.search(r"python recipes/\w+\.py", card) and re.search(r"transformers \d+\.\d+\.\d+", card)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_two_runs_can_be_compared_by_the_metrics_that_the_recipe_reports(name, request):
+    folder = request.getfixturevalue(FINISHED[name])
+    if name == "learning_path":  # its predictions are examples
+        with pytest.raises(ConfigurationError, match="example paths"):
+            load_recipe("compare").main([str(folder), str(folder)])
+        return
+    with (folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = {column: [row[column] for row in rows] for column in rows[0]}
+    compared = compare_runs(columns, columns)
+    assert compared.task == name and compared.unit != "row", "the file says what the split did not cut"
+    reported = json.loads((folder / "metrics.json").read_text())["test"]
+    same = [d for d in compared.differences if d.metric in reported]
+    assert same or name in ("qa_tutoring", "content_generation")
+    for d in same:
+        assert d.first == pytest.approx(reported[d.metric], abs=2e-4), d.metric
+        assert d.difference == 0 and d.verdict() == "may be chance"
 
 
 def imports(path: Path) -> set[str]:
