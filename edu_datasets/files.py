@@ -69,7 +69,8 @@ class Table:
         """
         if name in self.columns:
             return self.columns[name]
-        if not all(map(_is_name, self.columns)):  # a first essay or learner, not names: do not print it
+        if not all(map(_is_name, self.columns)) or any(c in self.columns[c][:100] for c in self.columns):
+            # a first essay or learner, or what stands below it too: not names, do not print it
             raise DataError(
                 f"there is no column '{name}', and the first row does not look like a header.",
                 file=self.path,
@@ -95,7 +96,7 @@ class Table:
 
 def _is_name(text: str) -> bool:
     """Whether a column may be called so: no long text, no sentence, no number, no date, no json."""
-    return 0 < len(text) <= 40 and not re.match(r"[\[{]|.*[.!]$|[\s\d.,:TZ+-]+$", text)
+    return 0 < len(text) <= 40 and not re.match(r"[\[{]|.*[.!]$|[\s\d.,:TZe+-]+$", text)
 
 
 def closest(name: str, names: Iterable[str]) -> str | None:
@@ -452,8 +453,8 @@ def _of_one_length(
 
 def _check_header(header: Sequence[str], path: Path) -> None:
     if twice := sorted({n for n in header if header.count(n) > 1}):
-        named = twice[0] if all(map(_is_name, filter(None, header))) else None
-        raise DataError("a column stands twice in the header.", file=path, row=1, column=named)
+        first, second = [i for i, name in enumerate(header, start=1) if name == twice[0]][:2]
+        raise DataError(f"columns {first} and {second} have the same name in the header.", file=path, row=1)
     if "" in header:
         raise DataError(f"column {list(header).index('') + 1} has no name in the header.", file=path, row=1)
 
