@@ -66,8 +66,8 @@ def main(argv: list[str] | None = None) -> Comparison:
     )
     print(report.as_text(compared.table()), f"\n{compared.sentence()}")
     if args.output_file:
-        verdicts = [asdict(d) | {"difference": d.difference, "verdict": d.verdict()} for d in compared.differences]
-        report.write_json(args.output_file, asdict(compared) | {"differences": verdicts, "sentence": compared.sentence()})
+        facts = asdict(compared) | {"differences": [d.facts() for d in compared.differences]}
+        report.write_json(args.output_file, facts | {"sentence": compared.sentence()})
     return compared
 
 

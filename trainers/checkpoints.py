@@ -28,6 +28,7 @@ from transformers.utils import logging as transformers_logging
 
 from .arguments import ModelArguments
 from .attention import LEAN
+from .onnx_model import OnnxModel, find_onnx
 from .parser import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -247,12 +248,24 @@ def _from_pretrained(kind: type, checkpoint: Checkpoint, config: PreTrainedConfi
         )  # fmt: skip
 
 
-def load_trained_classifier(checkpoint: Checkpoint, trust_remote_code: bool = False) -> PreTrainedModel:
-    """A trained sequence classifier as it was saved, in float32.
+def load_exported(checkpoint: Checkpoint) -> OnnxModel | None:
+    """The model of a folder that recipes/export_onnx.py wrote; None for any other.
+
+    Raises:
+        ConfigurationError: It cannot be loaded.
+    """
+    path = find_onnx(checkpoint.path)
+    return OnnxModel(path, load_config(checkpoint, ModelArguments())) if path else None
+
+
+def load_trained_classifier(checkpoint: Checkpoint, trust_remote_code: bool = False) -> PreTrainedModel | OnnxModel:
+    """A trained sequence classifier as it was saved, in float32; or as it was exported.
 
     Raises:
         ConfigurationError: It cannot be found or loaded.
     """
+    if exported := load_exported(checkpoint):
+        return exported
     with explained(checkpoint):
         return AutoModelForSequenceClassification.from_pretrained(
             checkpoint.path, revision=checkpoint.revision, dtype=torch.float32, trust_remote_code=trust_remote_code
@@ -274,12 +287,14 @@ def load_reader(checkpoint: Checkpoint, args: ModelArguments) -> PreTrainedModel
     return model
 
 
-def load_trained_reader(checkpoint: Checkpoint, trust_remote_code: bool = False) -> PreTrainedModel:
-    """A trained reader as it was saved, in float32.
+def load_trained_reader(checkpoint: Checkpoint, trust_remote_code: bool = False) -> PreTrainedModel | OnnxModel:
+    """A trained reader as it was saved, in float32; or as it was exported.
 
     Raises:
         ConfigurationError: It cannot be found or loaded.
     """
+    if exported := load_exported(checkpoint):
+        return exported
     with explained(checkpoint):
         return AutoModelForQuestionAnswering.from_pretrained(
             checkpoint.path, revision=checkpoint.revision, dtype=torch.float32, trust_remote_code=trust_remote_code

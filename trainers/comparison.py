@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -333,6 +334,10 @@ class Difference:
     def difference(self) -> float:
         """The second run minus the first."""
         return self.second - self.first
+
+    def facts(self) -> dict[str, Any]:
+        """All of it, as json holds it."""
+        return {**asdict(self), "interval": list(self.interval), "difference": self.difference, "verdict": self.verdict()}
 
     def verdict(self) -> str:
         """'better', 'worse' (the second than the first) or 'may be chance'."""

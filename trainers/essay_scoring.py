@@ -14,13 +14,14 @@ from datasets import DatasetDict
 from torch import nn
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 
-from . import essay_report, report
+from . import drift, essay_report, report
 from .adapters import find_base, load_merged
 from .arguments import ModelArguments
 from .artifact import load_artifact
 from .base import EduTrainer
 from .baselines.essay_scoring import essay_baselines
 from .checkpoints import Checkpoint, find_checkpoint, load_classifier, load_tokenizer, load_trained_classifier, output_layer
+from .columns import column_array
 from .essay_evaluation import (
     agreement_by_prompt,
     automation_curve,
@@ -85,7 +86,8 @@ class EssayTrainer(EduTrainer):
         self.fused, self.human_share, self.hybrid = hybrid, human_share, None
         self.subgroup_columns = list(subgroup_columns)
         self._levels = torch.from_numpy(settings.levels())
-        settings.fit_targets(np.array(splits["train"]["scores"], float), splits["train"]["prompt_id"])
+        prompts = np.array(settings.prompt_ids, object)[column_array(splits["train"], "prompt_index")]
+        settings.fit_targets(column_array(splits["train"], "scores"), prompts)
         self._targets = torch.from_numpy(settings.target_table()).float()
 
     def loss_terms(self, model, inputs):
@@ -273,6 +275,10 @@ class EssayTrainer(EduTrainer):
         columns |= {"group_id": test["group_id"]}
         facts = self.save_results("essay_scoring", asdict(settings), metrics, columns, facts, merge_adapter)
         self.hybrid.save(output)
+        inputs = {"texts": test["text"][:], "prompt_ids": test["prompt_id"][:]}
+        drift.write_reference(
+            output, "essay_scoring", settings, inputs, columns, vocabulary=drift.vocabulary_of(self.splits["train"]["text"])
+        )
         figures = output / "figures"
         essay_report.draw_agreement(figures / "agreement.png", results)
         essay_report.draw_confusion(

@@ -14,12 +14,12 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from transformers import AutoConfig, AutoModel, EvalPrediction
 
-from . import report, tracing_report
+from . import drift, report, tracing_report
 from .artifact import load_artifact
 from .base import EduTrainer
 from .baselines.knowledge_tracing import Steps, read_steps, tracing_baselines
 from .calibration import platt
-from .checkpoints import find_checkpoint
+from .checkpoints import find_checkpoint, load_exported
 from .intervals import bootstrap_counts, interval_of
 from .mastery import fit_spread, mastery_interval
 from .metrics.probabilities import auc_draws, probability_metrics, reliability
@@ -71,7 +71,7 @@ class KnowledgeTracingTrainer(EduTrainer):
             raise ConfigurationError(f"--metric_for_best_model is {metric!r}; expected one of {', '.join(METRICS)}.")
         kwargs["args"].greater_is_better = METRICS[metric]
         kwargs["args"].label_names = ["labels"]
-        self.settings, self.splits = settings, splits
+        self.settings, self.splits, self.row_column = settings, splits, "learner"
         self.windows = {split: self.cut(rows, split) for split, rows in splits.items()}
         super().__init__(
             compute_metrics=self.validation_metrics, train_dataset=self.windows["train"], eval_dataset=self.windows["validation"],
@@ -187,6 +187,8 @@ class KnowledgeTracingTrainer(EduTrainer):
         columns = {"learner_id": ids, "step": steps.step + 1, "concepts": asked, "correct": steps.correct}
         columns |= {"probability": predictions["probability"].round(6)}
         facts = self.save_results("knowledge_tracing", asdict(settings), metrics, columns, facts)
+        inputs = {name: test[name][:] for name in ("questions", "concepts", "correct", "times")}
+        drift.write_reference(output, "knowledge_tracing", settings, inputs, columns)
         mastery = self.tracer().mastery(test)
         report.write_csv(output / "mastery.csv", mastery)
         tracing_report.draw_mastery(output / "mastery.png", mastery, settings.concepts)
@@ -326,7 +328,7 @@ def load(name: str | Path, revision: str = "main", trust_remote_code: bool = Fal
     artifact = load_artifact(checkpoint, "knowledge_tracing")
     settings = artifact.read_settings(TracingSettings)
     try:
-        model = KnowledgeTracingModel.from_pretrained(checkpoint.path, revision=checkpoint.revision)
+        model = load_exported(checkpoint) or KnowledgeTracingModel.from_pretrained(checkpoint.path, revision=checkpoint.revision)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"the tracer '{checkpoint.name}' could not be loaded: {str(error).splitlines()[0]}") from error
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -13,13 +13,13 @@ from datasets import Dataset, DatasetDict
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from . import outcome_report, report
+from . import drift, outcome_report, report
 from .adapters import find_base, load_merged
 from .arguments import ModelArguments
 from .artifact import load_artifact
 from .base import EduTrainer
 from .baselines.outcome_prediction import outcome_baselines
-from .checkpoints import Checkpoint, find_checkpoint, load_classifier, load_tokenizer, load_trained_classifier
+from .checkpoints import Checkpoint, find_checkpoint, load_classifier, load_exported, load_tokenizer, load_trained_classifier
 from .explanation import GroupEffects, explain_groups
 from .fairness import standardized_differences
 from .metrics.probabilities import reliability
@@ -180,7 +180,10 @@ class OutcomeTrainer(EduTrainer):
         columns = {"record_id": test["record_id"][:], **outcome_columns(settings, predictions["outcomes"])}
         y = test["target"][:]
         columns["outcome"] = y if self.regression else [settings.classes[int(v)] for v in y]
+        columns["group_id"] = test["group_id"][:]
         facts = self.save_results("outcome_prediction", asdict(settings), metrics, columns, facts, merge_adapter)
+        inputs = {"numbers": test["numbers"][:], "categories": test["categories"][:]}
+        drift.write_reference(output, "outcome_prediction", settings, inputs, columns)
         figures = output / "figures"
         rows = test.select(range(min(100, len(test))))
         effects = self.predictor().explain(rows["numbers"][:], rows["categories"][:])
@@ -286,7 +289,7 @@ def load(name: str | Path, revision: str = "main", trust_remote_code: bool = Fal
     try:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         if settings.encoding == "numeric":
-            model = RecordTransformer.from_pretrained(checkpoint.path, revision=checkpoint.revision)
+            model = load_exported(checkpoint) or RecordTransformer.from_pretrained(checkpoint.path, revision=checkpoint.revision)
             return OutcomePredictor(model.float().eval().to(device), settings)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"the model '{checkpoint.name}' could not be loaded: {str(error).splitlines()[0]}") from error

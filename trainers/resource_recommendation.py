@@ -22,7 +22,7 @@ from .arguments import ModelArguments
 from .artifact import Artifact, load_artifact
 from .base import EduTrainer
 from .baselines.resource_recommendation import by_similarity, history_baselines, popularity
-from .checkpoints import Checkpoint, find_checkpoint, load_encoder, load_tokenizer, load_trained_classifier
+from .checkpoints import Checkpoint, find_checkpoint, load_encoder, load_exported, load_tokenizer, load_trained_classifier
 from .fusion import fit_weights, fused
 from .metrics.ranking import ranking_metrics
 from .models.sequential_recommender import SequentialRecommender, SequentialRecommenderConfig
@@ -32,6 +32,7 @@ from .recommendation_evaluation import METRIC, METRICS, JudgedQueries, judge, re
 from .recommendation_settings import RecommendationSettings
 from .recommender import Recommender
 from .reranking import FOLDER, Reranker
+from .text_encoder import embed_texts
 
 CATALOGUE, ARRAYS, OPENINGS = "catalogue.jsonl", "catalogue.safetensors", "openings.json"
 """The catalogue and its arrays stay on this machine; how often each resource was opened lately is published."""
@@ -270,7 +271,7 @@ def load(name: str | Path, revision: str = "main", trust_remote_code: bool = Fal
     else:
         tokenizer = load_tokenizer(checkpoint, trust_remote_code)
         if checkpoint.file("adapter_config.json") is None:
-            model = load_encoder(checkpoint, args)
+            model = load_exported(checkpoint) or load_encoder(checkpoint, args)
         else:
             adapter = checkpoint.file("adapter_model.safetensors").parent
             model = load_merged(load_encoder(_base_of(artifact), args), adapter)
@@ -308,6 +309,14 @@ def _catalogue(checkpoint: Checkpoint, model: nn.Module, settings: Recommendatio
     resources = [{**blank, "resource_id": i, "title": i, "topics": []} for i in opened]
     known = model.text.cpu().numpy() if settings.architecture == "sequential" else np.zeros((len(resources), 1), np.float32)
     return resources, known, np.array(list(opened.values()), float)
+
+
+def embed_again(folder: str | Path) -> None:
+    """Replace the embeddings of a folder's catalogue by those of the model that lies there: it has been exported or quantised."""
+    recommender, path = load(folder), Path(folder) / ARRAYS
+    if path.is_file():
+        embeddings = embed_texts(recommender.model, recommender.tokenizer, recommender.settings, recommender.read)
+        save_file({"embeddings": embeddings, "lately": recommender.lately}, path)
 
 
 def probe(recommender: Recommender) -> dict[str, list]:
