@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from edu_datasets import DataError, ResponseColumns, read_mastery
-from edu_datasets.files import as_text, read_table
+from edu_datasets.files import as_text, check_names, read_table
 from edu_datasets.responses import number_answers, read_log
 from trainers import path_report, report
 from trainers.learning_path import UnreachableGoal, load
@@ -99,6 +99,7 @@ def judge_pairs(args: PredictArguments, own: Arguments) -> Sequence[tuple]:
     before, after = ([as_text(cell) for cell in table.column(*column)] for column in named)
     for cells, (column, _) in zip((before, after), named, strict=True):
         for cell, row in zip(cells, table.rows, strict=True):
+            check_names((cell,), file=table.path, row=row)
             if not cell:
                 raise DataError("the concept is missing.", file=table.path, row=row, column=column)
     advisor = load(args.model, args.model_revision, args.trust_remote_code)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edu_datasets import DataError, ResourceColumns, read_mastery
-from edu_datasets.files import Table, as_text, read_table, require_file
+from edu_datasets.files import Table, as_text, check_names, read_table, require_file
 from edu_datasets.resource_tables import (
     named_topics,
     opted_out_unknown,
@@ -99,6 +99,8 @@ def predict(args: PredictArguments, own: Arguments) -> Sequence[tuple]:
             raise ConfigurationError("--mastery_file and --opt_out_file are about learners; this model is asked for topics.")
         queries = ask_topics(table, own, recommender)
         names = table.column(args.id_column, "--id_column") if args.id_column else [query.text for query in queries]
+        for name, row in zip(names, table.rows, strict=True):
+            check_names((name,), file=table.path, row=row)
     else:
         if args.id_column:
             raise ConfigurationError("--id_column names topics; a learner's list is named by --learner_column.")
