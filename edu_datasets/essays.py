@@ -260,7 +260,7 @@ def load_essays(
     }  # fmt: skip
     task = read_prompts(prompts_file) if prompts_file else ({}, {})
     if files := own_files(train_file, validation_file, test_file):
-        tables = {split: read_table(path, encoding, separator) for split, path in files.items()}
+        tables = {split: read_table(path, encoding, separator, streaming) for split, path in files.items()}
         with in_file(train_file):
             return _assemble(tables, columns, Path(train_file).name, task, split_by, seed, options)
     if "/" in dataset_name:

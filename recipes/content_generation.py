@@ -46,7 +46,7 @@ from trainers.model_selection import cross_validate, search_hyperparameters
 from trainers.parser import ConfigurationError, RecipeParser, run
 
 DEFAULTS = dict(
-    output_dir="runs/content_generation", model_name_or_path=DEFAULT_LANGUAGE_MODEL, use_peft=True, num_train_epochs=2,
+    output_dir="runs/content_generation", model_name_or_path=DEFAULT_LANGUAGE_MODEL, use_peft=True, num_train_epochs=1.5,
     learning_rate=1e-3, per_device_train_batch_size=2, max_length=640, max_new_tokens=48, metric_for_best_model="perplexity",
 )  # fmt: skip
 SEARCH_SPACE = {
@@ -88,7 +88,7 @@ class GenerationArguments:
         default=None,
         metadata={"help": "a model of recipes/question_answering.py that tries to answer what is written; else a lexical reader"},
     )
-    candidates: int = field(default=8, metadata={"help": "questions written for each that is kept"})
+    candidates: int = field(default=5, metadata={"help": "questions written for each that is kept"})
     test_questions: int | None = field(default=None, metadata={"help": "test questions to write; all where not given"})
     ranking_questions: int = field(
         default=60, metadata={"help": "validation questions on which the ranking is fitted; 0 keeps it"}

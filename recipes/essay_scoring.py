@@ -133,8 +133,9 @@ def main(argv: list[str] | None = None) -> dict:
         own = settings.for_model(model, tokenizer)
         splits = halve_validation(splits, data_args.split_seed)
         encoded = splits.map(
-            encode, batched=True, fn_kwargs={"tokenizer": tokenizer, "settings": own}, num_proc=data_args.preprocessing_num_workers
-        )
+            encode, batched=True, fn_kwargs={"tokenizer": tokenizer, "settings": own},
+            num_proc=data_args.preprocessing_num_workers,
+        )  # fmt: skip
 
         # 7. Trainer; its metric is the mean over prompts of quadratic weighted kappa
         return EssayTrainer(

@@ -8,6 +8,7 @@ import numpy as np
 from datasets import Dataset
 
 from .acceptance import acceptance
+from .columns import column_array
 from .essay_settings import EssaySettings
 from .fairness import standardized_differences
 from .intervals import bootstrap_counts, interval_of
@@ -230,7 +231,7 @@ def automation_curve(
 
 def truncation_report(dataset: Dataset) -> dict[str, float]:
     """Share of essays that were shortened, and of tokens that were left out, 0 to 1, of an encoded data set."""
-    left_out, kept = np.array(dataset["truncated"]), np.array(dataset["length"])
+    left_out, kept = column_array(dataset, "truncated"), column_array(dataset, "length")
     return {
         "essays_shortened": round(float(np.mean(left_out > 0)), 4),
         "tokens_left_out": round(float(left_out.sum() / (left_out.sum() + kept.sum())), 4),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import logging
 import os
@@ -10,13 +11,16 @@ import platform
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -201,6 +205,49 @@ def in_own_process(script: str, words: Sequence[str]) -> dict:
         command = [sys.executable, script, *words, "--result_file", str(file)]
         subprocess.run(command, check=True, env={**os.environ, **quiet})
         return json.loads(file.read_text(encoding="utf-8"))
+
+
+def anonymous_memory_mib() -> float:
+    """Memory of this process that no file backs, in MiB (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) / 1024
+
+
+class MemoryCurve:
+    """Reads `anonymous_memory_mib` again and again while the block runs.
+
+    Attributes:
+        mib: What was read.
+    """
+
+    def __init__(self, seconds: float = 0.05):
+        self.seconds, self.mib, self._over = seconds, [anonymous_memory_mib()], threading.Event()
+
+    def __enter__(self) -> MemoryCurve:
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+        return self
+
+    def _read(self) -> None:
+        while not self._over.wait(self.seconds):
+            self.mib.append(anonymous_memory_mib())
+
+    def __exit__(self, *error):
+        self._over.set()
+        self._thread.join()
+
+    def thinned(self, points: int = 200) -> list[float]:
+        """The highest of each of so many stretches of equal length."""
+        return [round(float(max(part)), 1) for part in np.array_split(self.mib, points) if len(part)]
+
+
+def load_script(path: Path) -> ModuleType:
+    """A recipe as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
 
 
 def climb(rungs: Sequence[str], measure: Callable[[str, int], dict]) -> tuple[list[dict], list[dict]]:

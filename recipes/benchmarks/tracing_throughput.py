@@ -126,23 +126,17 @@ def measure_memory(args: BenchmarkArguments) -> dict:
         rows = three_lines_dataset(path)
         few = rows.select(range(20))
         trainer = make_trainer(args, DatasetDict(train=rows, validation=few, calibration=few, test=few), 100, 1)
-        peak, step = [anonymous_memory_mib()], trainer.training_step
+        peak, step = [throughput.anonymous_memory_mib()], trainer.training_step
 
         def watched(*words, **named):
             loss = step(*words, **named)
-            peak.append(anonymous_memory_mib())
+            peak.append(throughput.anonymous_memory_mib())
             return loss
 
         trainer.training_step, trainer.args.max_steps = watched, MEMORY_UPDATES
         start = time.perf_counter()
         trainer.train()
     return {"answers": args.learners * SEQUENCE, "anonymous_mib": max(peak), "seconds": time.perf_counter() - start}
-
-
-def anonymous_memory_mib() -> float:
-    """Memory of this process that no file backs (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) / 1024
 
 
 def main(argv: list[str] | None = None) -> dict:

@@ -1,0 +1,175 @@
+"""Measure the memory of a recipe's data pipeline from ten thousand to a million rows of your own file, with --streaming.
+
+    python recipes/benchmarks/pipeline_memory.py --recipe essay_scoring
+
+For each size a made-up file is written, row by row, and the recipe reads, checks, splits and encodes it as with --check_data
+--streaming, with a tiny model of the default checkpoint's tokenizer; then it makes batches for training. Each size has a process
+of its own, in which the memory that no file backs (RssAnon, Linux) is read every 50 milliseconds. Nothing is trained: what a
+baseline or a model holds beside comes on top.
+
+In --output_dir: pipeline_memory_<recipe>.json, and a figure with the curves.
+"""
+
+import argparse
+import csv
+import itertools
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+
+from trainers import report, throughput
+from trainers.arguments import DEFAULT_ENCODER, DEFAULT_LANGUAGE_MODEL
+from trainers.base import EduTrainer, use_all_cores
+from trainers.checkpoints import find_checkpoint, load_tokenizer
+from trainers.parser import RecipeParser, run
+
+WORDS = 60  # of a text
+
+
+@dataclass
+class BenchmarkArguments:
+    """Options of the benchmark."""
+
+    _argument_group_name = "benchmark"
+
+    recipe: str = field(default="essay_scoring", metadata={"help": "the recipe"})
+    rows: list[int] = field(default_factory=lambda: [10_000, 100_000, 1_000_000], metadata={"help": "rows of the file"})
+    batches: int = field(default=200, metadata={"help": "training batches to make"})
+    streaming: bool = field(default=True, metadata={"help": "false shows what it costs to hold all in memory"})
+    seed: int = field(default=42, metadata={"help": "seed of the made-up rows"})
+    output_dir: str = field(default="runs/benchmarks/memory", metadata={"help": "where the results are written"})
+    result_file: str | None = field(default=None, metadata={"help": argparse.SUPPRESS})  # for its own processes
+
+
+# ---- made-up files: the names of the columns, then a row at a time, and the options that name them ---------------------
+
+
+def texts(rng: np.random.Generator) -> Iterator[str]:
+    """Texts of 60 made-up words, each as good as new."""
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    words = np.array(["".join(rng.choice(letters, rng.integers(2, 4))) for _ in range(5000)], object)
+    while True:
+        for row in rng.integers(0, len(words), (1000, WORDS)):
+            yield " ".join(words[row])
+
+
+def essays(rng: np.random.Generator, rows: int) -> Iterator[list]:
+    """Essays of five prompts, four by a learner."""
+    yield ["id", "learner", "prompt", "text", "score"]
+    for i, text in zip(range(rows), texts(rng), strict=False):
+        yield [f"e{i}", f"l{i // 4}", f"p{i % 5}", text, int(rng.integers(1, 7))]
+
+
+def questions(rng: np.random.Generator, rows: int) -> Iterator[list]:
+    """Two questions on each text, four texts of a story; the answer is three words of the text."""
+    yield ["id", "story", "context", "question", "answers", "kind"]
+    several, text = texts(rng), ""
+    for i in range(rows):
+        text = text if i % 2 else next(several)
+        words, (asked, answer) = text.split(), rng.integers(0, WORDS - 8, 2)
+        question = " ".join(["Who", *words[asked : asked + 8]]) + "?"
+        yield [f"q{i}", f"s{i // 8}", text, question, " ".join(words[answer : answer + 3]), f"k{i % 3}"]
+
+
+FILES = {
+    "essay_scoring": (
+        essays, "csv", ["--id_column", "id", "--learner_column", "learner", "--prompt_column", "prompt", "--max_length", "128"],
+    ),
+    "question_answering": (
+        questions, "csv", ["--id_column", "id", "--story_column", "story", "--attribute_columns", "kind", "--max_length", "256"],
+    ),
+}  # fmt: skip
+"""Recipe -> what writes its rows, the kind of file, and its options."""
+ENCODERS, LANGUAGE_MODELS = ("essay_scoring", "question_answering"), ()
+"""Recipes that begin with a pretrained model."""
+
+
+def write_file(path: Path, rows: Iterator[list]) -> None:
+    """Rows to a csv file, or to jsonl by the names of the first."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+
+
+def tiny_model(name: str, folder: Path) -> str:
+    """A model of two narrow layers with the tokenizer of a default checkpoint."""
+    tokenizer = load_tokenizer(find_checkpoint(name))
+    shape = {"vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "intermediate_size": 64, "pad_token_id": tokenizer.pad_token_id}  # fmt: skip
+    if name == DEFAULT_ENCODER:
+        BertModel(BertConfig(**shape)).save_pretrained(folder)
+    else:
+        LlamaForCausalLM(LlamaConfig(**shape, tie_word_embeddings=True)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+# ---- measuring --------------------------------------------------------------------------------------------------------
+
+
+def measure(args: BenchmarkArguments) -> dict:
+    """One size in this process: the curve of anonymous memory, its highest point, seconds."""
+    rows, _, options = FILES[args.recipe]
+    recipe = throughput.load_script(Path(__file__).parents[1] / f"{args.recipe}.py")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["EDU_RECIPES_CACHE"] = folder  # nothing of it stays
+        path = Path(folder) / "rows.csv"
+        write_file(path, rows(np.random.default_rng(args.seed), args.rows[0]))
+        words = ["--train_file", str(path), "--check_data", "--streaming", str(args.streaming), "--output_dir", f"{folder}/run"]
+        names = [n for n, own in ((DEFAULT_ENCODER, ENCODERS), (DEFAULT_LANGUAGE_MODEL, LANGUAGE_MODELS)) if args.recipe in own]
+        words += ["--model_name_or_path", tiny_model(names[0], Path(folder) / "model")] if names else []
+        estimate = EduTrainer.estimate_cost
+
+        def make_batches_too(trainer):
+            for _ in itertools.islice(trainer.get_train_dataloader(), args.batches):
+                pass
+            return estimate(trainer)
+
+        EduTrainer.estimate_cost = make_batches_too
+        start = time.perf_counter()
+        with throughput.MemoryCurve() as curve:
+            recipe.main([*words, *options])
+    seconds = time.perf_counter() - start
+    return {"rows": args.rows[0], "seconds": seconds, "anonymous_mib": max(curve.mib), "curve": curve.thinned()}
+
+
+def draw(path: Path, sizes: list[dict], recipe: str) -> None:
+    """The curves, each over its own run."""
+    figure, axes = report.pyplot().subplots(figsize=(6.4, 3.6), layout="constrained")
+    for size, color in zip(sizes, (*report.BASELINE_COLORS[2:3], report.ALONE_COLOR, report.MODEL_COLOR), strict=False):
+        axes.plot(np.linspace(0, 1, len(size["curve"])), size["curve"], label=f"{size['rows']:,} rows", color=color)
+    axes.set(xlabel="share of the run", ylabel="anonymous memory, MiB", title=recipe.replace("_", " "), ylim=(0, None))
+    axes.legend(frameon=False)
+    report.save_figure(figure, path)
+
+
+def main(argv: list[str] | None = None) -> dict:
+    """Measure all sizes. Returns the content of the json file."""
+    parser = RecipeParser((BenchmarkArguments,), description=__doc__)
+    (args,) = parser.parse(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    use_all_cores()
+    if args.result_file:
+        report.write_json(args.result_file, result := measure(args))
+        return result
+    options = [w for k in ("recipe", "batches", "streaming", "seed") for w in (f"--{k}", str(getattr(args, k)))]
+    sizes = [throughput.in_own_process(__file__, [*options, "--rows", str(rows)]) for rows in args.rows]
+    growth = sizes[-1]["anonymous_mib"] / sizes[0]["anonymous_mib"]
+    results = {"recipe": args.recipe, "sizes": sizes, "growth": growth, "machine": throughput.processor_features()}
+    table = [["rows", "anonymous memory, MiB", "seconds"]]
+    table += [[f"{s['rows']:,}", f"{s['anonymous_mib']:,.0f}", f"{s['seconds']:,.0f}"] for s in sizes]
+    output = Path(args.output_dir)
+    report.write_json(output / f"pipeline_memory_{args.recipe}.json", results)
+    draw(output / f"pipeline_memory_{args.recipe}.png", sizes, args.recipe)
+    print(f"\n{report.as_markdown(table)}\n\nThe last is {growth:.2f} times the first. Saved in {args.output_dir}")
+    return results
+
+
+if __name__ == "__main__":
+    run(main)
