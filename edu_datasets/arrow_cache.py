@@ -34,15 +34,17 @@ def cache_folder() -> Path:
 class RowWriter:
     """Canonical rows as they are read, to a `Dataset`: in memory, or with `streaming` in a file that is mapped into memory.
 
-    The file is named by its content, so that what was made of the same rows before (tokens) is found again.
+    The file is named by its content, so that what was made of the same rows before (tokens) is found again. As a
+    context it leaves no unfinished file behind where an error ends it.
 
     Args:
         features: The columns.
         streaming: Keep the rows on disk.
+        block: Rows that are in memory at a time, where they are larger than most.
     """
 
-    def __init__(self, features: Features, streaming: bool = False):
-        self.features, self.streaming, self.count = features, streaming, 0
+    def __init__(self, features: Features, streaming: bool = False, block: int | None = None):
+        self.features, self.streaming, self.block, self.count = features, streaming, block or BLOCK, 0
         self._block: dict[str, list] = {name: [] for name in features}
         self._file = self._writer = None
         self._hash = xxhash.xxh3_128()
@@ -50,12 +52,18 @@ class RowWriter:
     def __len__(self) -> int:
         return self.count
 
+    def __enter__(self) -> RowWriter:
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.discard()
+
     def append(self, row: dict[str, Any]) -> None:
         """Add a row that has every column."""
         for name, values in self._block.items():
             values.append(row[name])
         self.count += 1
-        if self.streaming and self.count % BLOCK == 0:
+        if self.streaming and self.count % self.block == 0:
             self._flush()
 
     def _flush(self) -> None:
@@ -208,13 +216,29 @@ class FirstRows:
     def add(self, key: str, row: int) -> int | None:
         """The row in which `key` stood before; None where it is new, and `row` is kept."""
         if (before := self.find(key)) is None:
-            self._new[key_of(key)] = row
-            if len(self._new) >= 16 * BLOCK:
-                keys = np.concatenate([self._keys, np.fromiter(self._new, np.uint64, len(self._new))])
-                rows = np.concatenate([self._rows, np.fromiter(self._new.values(), np.int64, len(self._new))])
-                order = np.argsort(keys)
-                self._keys, self._rows, self._new = keys[order], rows[order], {}
+            self._put(key_of(key), row)
         return before
+
+    def number_within(self, group: str, key: str) -> int:
+        """The number, from 1 on, of `key` among the different keys that came with `group`; needs a `FirstRows` of its own."""
+        number = self.find(f"{group}\0{key}")
+        if number is None:
+            number = (self.find(group) or 0) + 1
+            self._put(key_of(group), number)
+            self._put(key_of(f"{group}\0{key}"), number)
+        return number
+
+    def _put(self, number: int, row: int) -> None:
+        i = int(np.searchsorted(self._keys, np.uint64(number)))
+        if i < len(self._keys) and self._keys[i] == number:
+            self._rows[i] = row
+            return
+        self._new[number] = row
+        if len(self._new) >= 16 * BLOCK:
+            keys = np.concatenate([self._keys, np.fromiter(self._new, np.uint64, len(self._new))])
+            rows = np.concatenate([self._rows, np.fromiter(self._new.values(), np.int64, len(self._new))])
+            order = np.argsort(keys)
+            self._keys, self._rows, self._new = keys[order], rows[order], {}
 
 
 def key_of(text: str) -> int:

@@ -202,22 +202,34 @@ def find_leaks(splits: DatasetDict, columns: Sequence[str]) -> list[tuple[str, s
         (column, split, other split, row in split, row in other split) for each shared value, rows counted from 0.
     """
     leaks = []
-    names = list(splits)
     for column in columns:
-        known, split_of, row_of = np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int64)
-        for number, name in enumerate(names):
-            keys = keys_of(text_keys(map(str, column_values(splits[name], column))))
-            place = np.searchsorted(known, keys)
-            before = (keys != 0) & (place < len(known))
-            before[before] = known[place[before]] == keys[before]
-            leaks += [
-                (column, names[split_of[place[row]]], name, int(row_of[place[row]]), int(row)) for row in np.flatnonzero(before)
-            ]
-            rows = np.flatnonzero(~before & (keys != 0))
-            new, first = np.unique(keys[rows], return_index=True)
-            known = np.concatenate([known, new])
-            split_of = np.concatenate([split_of, np.full(len(new), number)])
-            row_of = np.concatenate([row_of, rows[first]])
-            order = np.argsort(known)
-            known, split_of, row_of = known[order], split_of[order], row_of[order]
+        keys = {name: keys_of(text_keys(map(str, column_values(rows, column)))) for name, rows in splits.items()}
+        leaks += [(column, *leak) for leak in shared_keys(keys)]
+    return leaks
+
+
+def shared_keys(keys: dict[str, np.ndarray]) -> list[tuple[str, str, int, int]]:
+    """Rows of two splits that share a key.
+
+    Args:
+        keys: Split -> the key of each row, see `keys_of`; 0 is no value.
+
+    Returns:
+        (split, other split, row in split, row in other split) for each row of a split that has the key of an earlier one.
+    """
+    leaks, names = [], list(keys)
+    known, split_of, row_of = np.empty(0, np.uint64), np.empty(0, np.int8), np.empty(0, np.int64)
+    for number, name in enumerate(names):
+        own = keys[name]
+        place = np.searchsorted(known, own)
+        before = (own != 0) & (place < len(known))
+        before[before] = known[place[before]] == own[before]
+        leaks += [(names[split_of[place[row]]], name, int(row_of[place[row]]), int(row)) for row in np.flatnonzero(before)]
+        rows = np.flatnonzero(~before & (own != 0))
+        new, first = np.unique(own[rows], return_index=True)
+        known = np.concatenate([known, new])
+        split_of = np.concatenate([split_of, np.full(len(new), number, np.int8)])
+        row_of = np.concatenate([row_of, rows[first]])
+        order = np.argsort(known)
+        known, split_of, row_of = known[order], split_of[order], row_of[order]
     return leaks
