@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from datasets import Dataset
 
+from .arrow_cache import FirstRows, RowWriter, row_numbers
 from .errors import DataError
 from .files import Table, as_text, check_names, check_text, decode, parse_json, read_bytes, read_table, refuse_bad_rows
 from .schema import PASSAGES
@@ -48,22 +48,22 @@ class Part:
 
     path: Path
     dataset: Dataset
-    rows: list[int]
+    rows: Sequence[int]
     rejected: list[tuple[str, int, str]] = field(default_factory=list)
     rows_read: int = 0
     dropped: int = 0
 
 
 def read_file(
-    path: str | Path, columns: PassageColumns, encoding: str | None = None, separator: str | None = None
-) -> tuple[Table, PassageColumns]:
-    """Read a table, or a json file in SQuAD's layout, whose column names are known."""
+    path: str | Path, columns: PassageColumns, encoding: str | None = None, separator: str | None = None, streaming: bool = False
+) -> tuple[Table, PassageColumns]:  # fmt: skip
+    """Read a table, or a json file in SQuAD's layout, whose column names are known; with `streaming` a table on disk."""
     path = Path(path)
-    if ".json" in [s.lower() for s in path.suffixes[-2:]] and path.is_file():
+    if not streaming and ".json" in [s.lower() for s in path.suffixes[-2:]] and path.is_file():
         content = parse_json(decode(read_bytes(path), path, encoding), path)
         if isinstance(content, dict) and "data" in content:
             return _squad(content, path, columns)
-    return read_table(path, encoding, separator), columns
+    return read_table(path, encoding, separator, streaming), columns
 
 
 def _squad(content: dict, path: Path, columns: PassageColumns) -> tuple[Table, PassageColumns]:
@@ -100,7 +100,7 @@ def _squad(content: dict, path: Path, columns: PassageColumns) -> tuple[Table, P
 
 def read_rows(
     table: Table, columns: PassageColumns, *, free: bool = False, published: bool = False, skip: bool = False,
-    need_answers: bool = True, need_question: bool = True,
+    need_answers: bool = True, need_question: bool = True, streaming: bool = False,
 ) -> Part:  # fmt: skip
     """Map the user's columns to `schema.PASSAGES` and check every cell.
 
@@ -112,6 +112,7 @@ def read_rows(
         skip: Leave rows that cannot be used out, and list them.
         need_answers: Otherwise the columns of answers may be missing.
         need_question: Otherwise the column of questions is not read.
+        streaming: Keep the rows on disk.
 
     Raises:
         DataError: With file, row and column, and never a word of the text.
@@ -133,40 +134,33 @@ def read_rows(
     if not have_answers:
         columns = replace(columns, answers=(), answer_start=None, impossible=None)
 
-    records: list[dict] = []
-    rows: list[int] = []
-    problems: list[DataError] = []
-    passages: dict[tuple[str, str], str] = {}
-    in_story: Counter[str] = Counter()
-    first_row: dict[str, int] = {}
-    dropped = 0
-    for i, row in enumerate(table.rows):
-        try:
-            record = _read_row(table, columns, i, free, need_question)
-            record["distractors"], faulty = _distractors(table, columns, i, record["answers"], published)
-            check_names((record["question_id"], record["story_id"], *record["attributes"]), file=path, row=row)
-            if (name := record["question_id"]) in first_row:
-                raise DataError(
-                    f"the id stands in row {first_row[name]} too.", file=path, row=row, column=columns.question_id,
-                    fix="Give every question an id of its own, or leave --id_column out.",
-                )  # fmt: skip
-        except DataError as error:
-            problems.append(error)
-            continue
-        story = record["story_id"] or path.name
-        if (story, record["context"]) not in passages:
-            in_story[story] += 1
-            passages[story, record["context"]] = f"{story}#{in_story[story]}"
-        record["passage_id"] = passages[story, record["context"]]
-        record["story_id"] = record["story_id"] or record["passage_id"]
-        first_row[record["question_id"]] = row
-        dropped += faulty
-        records.append(record)
-        rows.append(row)
-    refuse_bad_rows(problems, skip, rows, path)
-    return Part(
-        path, Dataset.from_list(records, features=PASSAGES), rows, [(path.name, _row_of(e), str(e)) for e in problems], n, dropped
-    )
+    rows, problems, dropped = row_numbers(streaming), [], 0
+    passages, first_row = FirstRows(), FirstRows()
+    with RowWriter(PASSAGES, streaming) as questions:
+        for i, row in enumerate(table.rows):
+            try:
+                record = _read_row(table, columns, i, free, need_question)
+                record["distractors"], faulty = _distractors(table, columns, i, record["answers"], published)
+                check_names((record["question_id"], record["story_id"], *record["attributes"]), file=path, row=row)
+                if columns.question_id and (before := first_row.find(record["question_id"])):
+                    raise DataError(
+                        f"the id stands in row {before} too.", file=path, row=row, column=columns.question_id,
+                        fix="Give every question an id of its own, or leave --id_column out.",
+                    )  # fmt: skip
+            except DataError as error:
+                problems.append(error)
+                continue
+            story = record["story_id"] or path.name
+            record["passage_id"] = f"{story}#{passages.number_within(story, record['context'])}"
+            record["story_id"] = record["story_id"] or record["passage_id"]
+            if columns.question_id:
+                first_row.add(record["question_id"], row)
+            dropped += faulty
+            questions.append(record)
+            rows.append(row)
+        refuse_bad_rows(problems, skip, rows, path)
+        rejected = [(path.name, _row_of(e), str(e)) for e in problems]
+        return Part(path, questions.dataset(), rows, rejected, n, dropped)
 
 
 def _row_of(error: DataError) -> int:

@@ -8,6 +8,7 @@ best is `PassageDataset.ceiling`.
 from __future__ import annotations
 
 import logging
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from .arrow_cache import column_values
+from .arrow_cache import column_values, keys_of
 from .errors import DataError, in_file
 from .essays import SAMPLE_SCHOOL, find_data_dir, read_hub
 from .files import Table, decode, own_files, read_bytes, read_table, unknown_data_set
@@ -30,6 +31,7 @@ from .splits import (
     cross_validation_splits,
     cut_missing,
     find_leaks,
+    shared_keys,
     shorten,
     text_key,
     text_keys,
@@ -66,12 +68,12 @@ class PassageDataset(Provenance):
             exact_match, f1, rouge_l: means over the answerable questions; questions: how many these are.
         """
         names = {"exact_match": exact_match, "f1": token_f1, "rouge_l": rouge_l}
-        scores: dict[str, list[float]] = {name: [] for name in names}
-        for row in self.splits[split].select_columns(["context", "answers", "answer_starts", "answer_ends"]):
-            spans = {row["context"][a:b] for a, b in zip(row["answer_starts"], row["answer_ends"], strict=True) if a >= 0}
-            if row["answers"]:
+        scores = {name: array("d") for name in names}
+        for context, answers, starts, ends in self._columns(split, "context", "answers", "answer_starts", "answer_ends"):
+            spans = {context[a:b] for a, b in zip(starts, ends, strict=True) if a >= 0}
+            if answers:
                 for name, measure in names.items():
-                    scores[name].append(max((measure(s, answer) for s in spans for answer in row["answers"]), default=0.0))
+                    scores[name].append(max((measure(s, answer) for s in spans for answer in answers), default=0.0))
         return {name: float(np.mean(values or [np.nan])) for name, values in scores.items()} | {"questions": len(scores["f1"])}
 
     def answer_counts(self, split: str) -> dict[str, int]:
@@ -81,16 +83,17 @@ class PassageDataset(Provenance):
             literal: word for word, case and white space apart; near: a span shares words; nowhere: no word of it stands there;
             unanswerable: questions without an answer.
         """
-        rows = self.splits[split]
         kinds: Counter[str] = Counter()
-        for context, answers, starts, ends in zip(
-            rows["context"], rows["answers"], rows["answer_starts"], rows["answer_ends"], strict=True
-        ):
+        for context, answers, starts, ends in self._columns(split, "context", "answers", "answer_starts", "answer_ends"):
             kinds["unanswerable"] += not answers
             for key, start, end in zip(text_keys(answers), starts, ends, strict=True):
                 literal = text_key(context[max(start, 0) : end]) == key
                 kinds["nowhere" if start < 0 else "literal" if literal else "near"] += 1
         return {kind: kinds[kind] for kind in ("literal", "near", "nowhere", "unanswerable")}
+
+    def _columns(self, split: str, *names: str) -> Iterator[tuple]:
+        """The values of these columns, row by row."""
+        return zip(*(column_values(self.splits[split], name) for name in names), strict=True)
 
     def fold_splits(self, k: int, seed: int) -> dict[str, DatasetDict]:
         """Cut the stories of train and validation into `k` folds; the test split is not in them.
@@ -108,9 +111,11 @@ class PassageDataset(Provenance):
         heads = ("questions", "stories", "passages", "words", "literal", "near", "nowhere", "unanswerable")
         lines += [f"  {'':10} " + " ".join(f"{h:>9}" for h in heads[:-1]) + f" {heads[-1]}"]
         for split, rows in self.splits.items():
-            contexts = dict(zip(rows["passage_id"], rows["context"], strict=True))
-            words = np.mean([len(c.split()) for c in contexts.values()])
-            counts = [len(rows), len(set(rows["story_id"])), len(contexts), round(words), *self.answer_counts(split).values()]
+            new = np.zeros(len(rows), bool)  # where a passage stands first
+            new[np.unique(keys_of(column_values(rows, "passage_id")), return_index=True)[1]] = True
+            words = sum(len(c.split()) for c, first in zip(column_values(rows, "context"), new, strict=True) if first)
+            stories, passages = len(np.unique(keys_of(column_values(rows, "story_id")))), int(new.sum())
+            counts = [len(rows), stories, passages, round(words / passages), *self.answer_counts(split).values()]
             lines += [f"  {split:10} " + " ".join(f"{c:9,}" for c in counts[:-1]) + f" {counts[-1]:12,}"]
         names = ", ".join(self.attribute_names) or "none"
         return "\n".join([*lines, "  literal, near, nowhere: how answers stand in their contexts", f"  attributes: {names}"])
@@ -138,6 +143,7 @@ def load_passages(
     revision: str | None = None,
     max_train_samples: int | None = None,
     max_eval_samples: int | None = None,
+    streaming: bool = False,
 ) -> PassageDataset:
     """Load questions about texts and split them so that no story and no context stands on two sides.
 
@@ -158,6 +164,7 @@ def load_passages(
         revision: The revision of a Hub data set.
         max_train_samples: Keep a random part of training.
         max_eval_samples: Keep a random part of validation and of test.
+        streaming: Keep the rows of the user's own files on disk, see `arrow_cache`; not of a json file.
 
     Raises:
         DataError: With file, row and column.
@@ -165,8 +172,8 @@ def load_passages(
     check_limits(max_train_samples, max_eval_samples)
     columns = columns or PassageColumns()
     if files := own_files(train_file, validation_file, test_file):
-        tables = {s: read_file(path, columns, encoding, separator) for s, path in files.items()}
-        parts = {s: read_rows(*table, free=free_answers, skip=skip_bad_rows) for s, table in tables.items()}
+        tables = {s: read_file(path, columns, encoding, separator, streaming) for s, path in files.items()}
+        parts = {s: read_rows(*t, free=free_answers, skip=skip_bad_rows, streaming=streaming) for s, t in tables.items()}
         data = PassageDataset(DatasetDict(), Path(train_file).name, list(columns.attributes))
         _refuse_leaks(parts, columns)
     elif "/" in dataset_name:
@@ -286,7 +293,7 @@ def _pair_keys(dataset: Dataset) -> Iterator[str]:
 
 def _strata(dataset: Dataset) -> np.ndarray:
     """What the parts should have alike: the share of unanswerable questions."""
-    return np.fromiter(column_values(dataset, "answerable"), bool).astype(str)
+    return np.fromiter(column_values(dataset, "answerable"), bool)
 
 
 def _finish(data: PassageDataset, parts: dict[str, Part], seed: int) -> None:
@@ -309,16 +316,19 @@ def _overlaps(given: DatasetDict) -> list[str]:
     """Sentences on what stands in two splits, as published or as given."""
     if len(given) < 2:
         return []
-    keyed = DatasetDict(
-        {s: d.select_columns(["story_id", "context"]).add_column("pair", _pair_keys(d)) for s, d in given.items()}
-    )
-    counts = Counter((column, split, other) for column, split, other, _, _ in find_leaks(keyed, ["story_id", "context", "pair"]))
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for column in ("story_id", "context"):
+        counts.update((column, split, other) for _, split, other, _, _ in find_leaks(given, [column]))
+    pairs = {split: keys_of(_pair_keys(rows)) for split, rows in given.items()}
+    counts.update(("pair", split, other) for split, other, _, _ in shared_keys(pairs))
     what = {"story_id": "a story", "context": "a context", "pair": "question and answer"}
     return [f"{n} questions of {o} share {what[column]} with {s}." for (column, s, o), n in counts.items()]
 
 
 def _refuse_leaks(parts: dict[str, Part], columns: PassageColumns) -> None:
     """Refuse a story, a context or an id that stands in two of the user's files."""
+    if len(parts) < 2:
+        return
     given = DatasetDict({s: part.dataset for s, part in parts.items()})
     checks = [("question_id", "id", columns.question_id), ("story_id", "story", columns.story)]
     for column, word, name in [*checks, ("context", "context", columns.context)]:
