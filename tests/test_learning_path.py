@@ -67,8 +67,8 @@ def space():
     return settings, logs
 
 
-def untrained(settings: PathSettings, cls=PathTransformer) -> PathTransformer:
-    torch.manual_seed(0)
+def untrained(settings: PathSettings, cls=PathTransformer, seed: int = 0) -> PathTransformer:
+    torch.manual_seed(seed)
     model = new_path_transformer(settings, hidden_size=16, num_attention_heads=2)
     model.__class__ = cls
     return model.eval()
@@ -140,21 +140,24 @@ class Truth:
 
 def masked(settings, simulator, **options) -> PathPolicy:
     """An untrained policy that is told the truth, so that what it violates is the masks' doing."""
-    settings = replace(settings, met_at=0.5, **{k: v for k, v in options.items() if k != "heed_prerequisites"})
+    heed, seed = options.pop("heed_prerequisites", True), options.pop("seed", 0)
+    settings = replace(settings, met_at=0.5, **options)
     settings.__dict__["estimator"] = Truth(simulator)
-    return PathPolicy(untrained(settings), settings, options.get("heed_prerequisites", True))
+    return PathPolicy(untrained(settings, seed=seed), settings, heed)
 
 
 def test_with_the_truth_known_the_masks_let_nothing_unmet_through_and_waste_nothing(space):
     settings, _ = space
-    for seed in range(3):
+    let_through = []
+    for seed in range(3):  # other weights each: some happen to prefer what is met
         simulator = KnowledgeSpace(seed)
-        _, strict = play(simulator, masked(settings, simulator), 80, seed=seed)
-        _, open_ = play(simulator, masked(settings, simulator, heed_prerequisites=False), 80, seed=seed)
+        _, strict = play(simulator, masked(settings, simulator, seed=seed), 80, seed=seed)
+        _, open_ = play(simulator, masked(settings, simulator, seed=seed, heed_prerequisites=False), 80, seed=seed)
         assert strict.wasted.sum() == 0 == open_.wasted.sum()
         stuck = strict.violations > 0  # nothing met was in reach: where the warm-up left them, or next to it
         assert strict.violations.mean() < 0.02 and stuck.mean() < 0.3
-        assert open_.violations.mean() > 0.04, "the twin without the mask lets unmet prerequisites through"
+        let_through.append(open_.violations.mean())
+    assert np.mean(let_through) > 0.2, "the twin without the mask lets unmet prerequisites through"
 
 
 def test_the_less_an_exception_must_promise_the_more_there_are(space):
