@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> dict:
         train_file=data_args.train_file, validation_file=data_args.validation_file, test_file=data_args.test_file,
         columns=columns, free_answers=args.free_answers, seed=data_args.split_seed, encoding=data_args.file_encoding,
         separator=data_args.separator, skip_bad_rows=data_args.skip_bad_rows, max_train_samples=data_args.max_train_samples,
-        max_eval_samples=data_args.max_eval_samples,
+        max_eval_samples=data_args.max_eval_samples, streaming=data_args.streaming,
     )  # fmt: skip
     elsewhere = {name: load_passages(name, data_dir=data_args.data_dir).splits["test"] for name in args.also_test_on}
     logging.info("%s", data.summary())
@@ -134,7 +134,8 @@ def main(argv: list[str] | None = None) -> dict:
         # 7. Trainer: cuts texts into windows
         return QuestionAnsweringTrainer(
             settings=settings.for_model(model, tokenizer), splits=splits, checkpoint=checkpoint,
-            attribute_names=data.attribute_names, model=model, args=training_args, processing_class=tokenizer,
+            attribute_names=data.attribute_names, workers=data_args.preprocessing_num_workers, model=model, args=training_args,
+            processing_class=tokenizer,
         )  # fmt: skip
 
     if data_args.check_data:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -44,12 +44,43 @@ class Windows:
         flat = [np.fromiter(chain.from_iterable(columns[c]), np.int64, count.sum()) for c in CHARACTERS]
         return cls(np.asarray(columns["question"], np.int64), np.asarray(columns["first"], np.int64), count, *flat)
 
-    def before(self) -> np.ndarray:
-        """How many tokens the windows in front of each hold; int array (windows,)."""
-        return np.cumsum(self.count) - self.count
+    def characters(self, tokens: np.ndarray) -> np.ndarray:
+        """Where spans of tokens of the text, int array (windows, n, 2), stand in it; 0, 0 where they are -1."""
+        before = np.cumsum(self.count) - self.count  # tokens of the windows in front of each
+        spans = np.zeros_like(tokens)
+        there = tokens[..., 0] >= 0
+        first, last = (tokens + before[:, None, None])[there].T
+        spans[there] = np.column_stack([self.char_starts[first], self.char_ends[last]])
+        return spans
 
     def __len__(self) -> int:
         return len(self.question)
+
+
+@dataclass
+class WindowSpans:
+    """The n best spans of each window, the best first: what is kept of its logits.
+
+    Attributes:
+        scores: Float array (windows, n), sum of the two logits, falling; -inf where there are fewer.
+        tokens: Int array (windows, n, 2), first and last token, counted from where the text begins; -1 where there are fewer.
+        no_answer: Float array (windows,), the same sum for no answer.
+    """
+
+    scores: np.ndarray
+    tokens: np.ndarray
+    no_answer: np.ndarray
+
+    def packed(self) -> np.ndarray:
+        """All of it in one float32 array (windows, 1 + 3 n), for a Trainer to collect; see `unpacked`."""
+        parts = [self.no_answer[:, None], self.scores, *self.tokens.transpose(2, 0, 1)]
+        return np.concatenate(parts, axis=1, dtype=np.float32)
+
+    @classmethod
+    def unpacked(cls, array: np.ndarray) -> WindowSpans:
+        """From what `packed` gives."""
+        scores, first, last = np.split(array[:, 1:], 3, axis=1)
+        return cls(scores.astype(float), np.stack([first, last], axis=2).astype(np.int64), array[:, 0].astype(float))
 
 
 @dataclass
@@ -116,51 +147,80 @@ def decode(logits: np.ndarray, windows: Windows, questions: int, n_best: int = 2
         n_best: Spans of a question at most.
         max_answer_length: Tokens of a span at most.
     """
-    scores, spans = np.full((len(windows), n_best), -np.inf), np.zeros((len(windows), n_best, 2), np.int64)
-    by_length = np.argsort(windows.first + windows.count, kind="stable")  # little of a chunk is padding
-    for a in range(0, len(windows), CHUNK):
-        _find_spans(logits, windows, by_length[a : a + CHUNK], max_answer_length, scores, spans)
+    found = find_spans(logits, windows.first, windows.count, n_best, max_answer_length)
+    return best_of_questions(found, windows.question, windows.characters(found.tokens), questions)
+
+
+def find_spans(
+    logits: np.ndarray, first: np.ndarray, count: np.ndarray, n_best: int = 20, max_answer_length: int = 30
+) -> WindowSpans:  # fmt: skip
+    """The best spans of each window.
+
+    Args:
+        logits: Float array (windows, tokens, 2): start and end.
+        first: Int array (windows,), the token that the text begins at.
+        count: Int array (windows,), tokens of the text.
+        n_best: Spans of a window at most.
+        max_answer_length: Tokens of a span at most.
+    """
+    no_answer = logits[:, NO_ANSWER].sum(axis=1, dtype=np.float64)
+    found = WindowSpans(np.full((len(first), n_best), -np.inf), np.full((len(first), n_best, 2), -1, np.int64), no_answer)
+    by_length = np.argsort(first + count, kind="stable")  # little of a chunk is padding
+    for a in range(0, len(first), CHUNK):
+        rows = by_length[a : a + CHUNK]
+        _find_in_chunk(logits, rows, first[rows], count[rows], max_answer_length, found)
+    return found
+
+
+def best_of_questions(found: WindowSpans, question: np.ndarray, spans: np.ndarray, questions: int) -> Candidates:
+    """The best spans of each question from those of its windows.
+
+    Args:
+        found: See `find_spans`.
+        question: Int array (windows,), whose window each is.
+        spans: Their characters, see `Windows.characters`.
+        questions: How many questions there are.
+    """
+    scores, n_best = found.scores, found.scores.shape[1]
     no_answer = np.full(questions, np.inf)
-    np.minimum.at(no_answer, windows.question, logits[:, NO_ANSWER].sum(axis=1, dtype=np.float64))
+    np.minimum.at(no_answer, question, found.no_answer)
     best = Candidates(np.zeros((questions, n_best, 2), np.int64), np.full((questions, n_best), -np.inf), no_answer)
 
-    alone = np.bincount(windows.question, minlength=questions)[windows.question] == 1  # no other window of its question
-    best.spans[windows.question[alone]], best.scores[windows.question[alone]] = spans[alone], scores[alone]
+    alone = np.bincount(question, minlength=questions)[question] == 1  # no other window of its question
+    best.spans[question[alone]], best.scores[question[alone]] = spans[alone], scores[alone]
     kept = ~alone[:, None] & (scores > -np.inf)
-    whose, rank, scores, spans = _merged(
-        np.broadcast_to(windows.question[:, None], scores.shape)[kept], scores[kept], spans[kept]
-    )
+    whose, rank, scores, spans = _merged(np.broadcast_to(question[:, None], scores.shape)[kept], scores[kept], spans[kept])
     first = rank < n_best
     best.spans[whose[first], rank[first]], best.scores[whose[first], rank[first]] = spans[first], scores[first]
     return best
 
 
-def _find_spans(
-    logits: np.ndarray, windows: Windows, rows: np.ndarray, max_answer_length: int, scores: np.ndarray, spans: np.ndarray
+def _find_in_chunk(
+    logits: np.ndarray, rows: np.ndarray, first: np.ndarray, count: np.ndarray, max_answer_length: int, found: WindowSpans
 ) -> None:
-    """Write the n best spans of some windows, the best first: scores (windows, n) and characters (windows, n, 2).
+    """Write the n best spans of some windows to `found`, the best first.
 
     A start is worth itself and the best end within its reach. The n best spans begin at the n best such starts, since each other
     start is worth less than n of them; so only these are looked at, each with all ends within reach.
     """
-    first, last = windows.first[rows], windows.first[rows] + windows.count[rows]
+    last = first + count
     tokens = np.arange(last.max(initial=1))
     inside = (tokens >= first[:, None]) & (tokens < last[:, None])
     start, end = (np.where(inside, logits[rows, : len(tokens), side], -np.inf) for side in (0, 1))
-    reach, k = min(max_answer_length, len(tokens)), min(scores.shape[1], len(tokens))
+    reach, k = min(max_answer_length, len(tokens)), min(found.scores.shape[1], len(tokens))
     ends = np.pad(end, ((0, 0), (0, reach - 1)), constant_values=-np.inf)
     begin = np.sort(np.argpartition(start + _best_in_reach(ends, reach), -k, axis=1)[:, -k:], axis=1)
     row = np.arange(len(rows))[:, None]
     pairs = start[row, begin][:, :, None] + sliding_window_view(ends, reach, axis=1)[row, begin]
     pairs = pairs.reshape(len(rows), k * reach)
-    n = min(scores.shape[1], k * reach)
+    n = min(found.scores.shape[1], k * reach)
     best = np.sort(np.argpartition(pairs, -n, axis=1)[:, -n:], axis=1)
     best = best[row, np.argsort(-pairs[row, best], axis=1, kind="stable")]  # of equal scores the first in the text
-    scores[rows, :n] = pairs[row, best]
-    there, found = np.nonzero(pairs[row, best] > -np.inf)
-    at = best[there, found]
-    token = begin[there, at // reach] + (windows.before()[rows] - first)[there]  # in the flat arrays
-    spans[rows[there], found] = np.column_stack([windows.char_starts[token], windows.char_ends[token + at % reach]])
+    found.scores[rows, :n] = pairs[row, best]
+    there, place = np.nonzero(pairs[row, best] > -np.inf)
+    at = best[there, place]
+    token = begin[there, at // reach] - first[there]
+    found.tokens[rows[there], place] = np.column_stack([token, token + at % reach])
 
 
 def _merged(question: np.ndarray, scores: np.ndarray, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -207,7 +267,13 @@ class Answers:
         return nothing if threshold is None else nothing | (self.no_answer >= threshold)
 
 
-def answers_of(candidates: Candidates, contexts: Sequence[str], settings: AnsweringSettings) -> Answers:
+def joined(parts: Sequence[Answers]) -> Answers:
+    """The answers of several parts of the questions as one."""
+    texts = [text for part in parts for text in part.texts]
+    return Answers(texts, *(np.concatenate([getattr(p, c) for p in parts]) for c in ("spans", "no_answer", "confidence")))
+
+
+def answers_of(candidates: Candidates, contexts: Iterable[str], settings: AnsweringSettings) -> Answers:
     """The answer to each question: the chosen span without the white space at its ends, and the calibrated confidence."""
     spans, expected = candidates.choose(settings.choose_by)
     said = [context[start:end] for context, (start, end) in zip(contexts, spans.tolist(), strict=True)]

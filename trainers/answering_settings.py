@@ -20,11 +20,13 @@ logger = logging.getLogger(__name__)
 NO_ANSWER = 0
 """The token that a window points at where it holds no answer: the first, [CLS] of most encoders."""
 TARGETS = ("starts", "ends", "weights")
+PLACES = ("first", "count")
 CHARACTERS = ("char_starts", "char_ends")
 WINDOW = Features(
     {
         "question": Value("int64"), "input_ids": List(Value("int32")), "token_type_ids": List(Value("int8")),
-        "length": Value("int64"), "first": Value("int32"), "char_starts": List(Value("int32")), "char_ends": List(Value("int32")),
+        "length": Value("int64"), "first": Value("int32"), "count": Value("int32"),
+        "char_starts": List(Value("int32")), "char_ends": List(Value("int32")),
         "starts": List(Value("int32")), "ends": List(Value("int32")), "weights": List(Value("float32")),
     }
 )  # fmt: skip
@@ -115,8 +117,8 @@ def encode(
 
     Returns:
         A row a window. question: its number; input_ids, and token_type_ids where the tokenizer has them; length: tokens;
-        first: the token that the text begins at; char_starts, char_ends: where each of its tokens stands in the text; and where
-        answers are known, starts, ends: tokens, and weights, which add up to 1 at most.
+        first: the token that the text begins at, and count: how many it has; char_starts, char_ends: where each of these stands
+        in the text; and where answers are known, starts, ends: tokens, and weights, which add up to 1 at most.
     """
     asked = _shortened(batch["question"], tokenizer, settings.max_question_length)
     encoded = tokenizer(
@@ -134,7 +136,7 @@ def encode(
         firsts.append(inside[0] if inside else 0)
         offsets = encoded["offset_mapping"][w]
         places.append(np.array([offsets[t] for t in inside], np.int64).reshape(-1, 2))
-    windows |= {"first": firsts, "char_starts": [p[:, 0].tolist() for p in places]}
+    windows |= {"first": firsts, "count": list(map(len, places)), "char_starts": [p[:, 0].tolist() for p in places]}
     windows |= {"char_ends": [p[:, 1].tolist() for p in places]}
     if known:
         spans = zip(batch["answer_starts"], batch["answer_ends"], batch["answer_f1s"], batch["answerable"], strict=True)
@@ -203,7 +205,8 @@ class AnsweringCollator:
     """Pads a batch to its longest window, rounded up to a multiple that keeps the number of shapes small.
 
     Returns input_ids, attention_mask and, where the rows have them, token_type_ids, int64 (windows, tokens); starts, ends, int64,
-    and weights, float32, (windows, references), weight 0 where a window has fewer.
+    and weights, float32, (windows, references), weight 0 where a window has fewer; first and count, int64 (windows,), see
+    `encode`.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -220,6 +223,7 @@ class AnsweringCollator:
         }  # fmt: skip
         lengths = torch.tensor([len(row["input_ids"]) for row in rows])
         inputs["attention_mask"] = (torch.arange(width) < lengths[:, None]).long()
+        inputs |= {name: torch.tensor([row[name] for row in rows]) for name in PLACES if name in rows[0]}
         if TARGETS[0] in rows[0]:
             most = max(1, *(len(row["weights"]) for row in rows))
             for name in TARGETS:

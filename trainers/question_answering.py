@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +15,17 @@ from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBas
 
 from . import answering_report, report
 from .adapters import find_base, load_merged
-from .answer_decoding import Answers, Windows, answers_of, decode, log_odds
+from .answer_decoding import (
+    Answers,
+    Windows,
+    WindowSpans,
+    answers_of,
+    best_of_questions,
+    decode,
+    find_spans,
+    joined,
+    log_odds,
+)
 from .answering_evaluation import (
     abstention,
     answer_intervals,
@@ -25,13 +35,14 @@ from .answering_evaluation import (
     risk_coverage,
     score_answers,
 )
-from .answering_settings import CHARACTERS, TARGETS, WINDOW, AnsweringCollator, AnsweringSettings, encode
+from .answering_settings import CHARACTERS, PLACES, TARGETS, WINDOW, AnsweringCollator, AnsweringSettings, encode
 from .arguments import ModelArguments
 from .artifact import load_artifact
 from .base import EduTrainer
 from .baselines.question_answering import answering_baselines
 from .calibration import platt
 from .checkpoints import Checkpoint, find_checkpoint, load_reader, load_tokenizer, load_trained_reader
+from .columns import column_array, column_values
 from .metrics.answers import ROUGE, answer_scores
 from .metrics.probabilities import expected_calibration_error, reliability
 from .parser import ConfigurationError
@@ -40,6 +51,7 @@ METRICS = {"rouge_l": True, "f1": True, "exact_match": True, "loss": False}  # w
 MADE = "unanswerable"
 """The split with the test questions that were put to other passages of their story: they have no answer there."""
 QUESTIONS_A_STEP = 512  # whose windows are in memory together, in `Reader.predict`
+ROWS_A_STEP = 4096  # questions whose logits are in memory together, or windows whose tokens' places are
 
 
 # ---- training -------------------------------------------------------------------------------------------------------
@@ -57,6 +69,7 @@ class QuestionAnsweringTrainer(EduTrainer):
             `edu_datasets.schema.PASSAGES`; where there is `MADE`, its questions tell how well abstention works.
         checkpoint: What the model was built from.
         attribute_names: Names of the entries of the column attributes.
+        workers: Processes that turn texts into tokens; None for this one.
         kwargs: As for `EduTrainer`; processing_class is the tokenizer.
 
     Raises:
@@ -64,17 +77,18 @@ class QuestionAnsweringTrainer(EduTrainer):
     """
 
     def __init__(self, *, settings: AnsweringSettings, splits: DatasetDict, checkpoint: Checkpoint,
-                 attribute_names: Sequence[str] = (), **kwargs):  # fmt: skip
+                 attribute_names: Sequence[str] = (), workers: int | None = None, **kwargs):  # fmt: skip
         metric = (kwargs["args"].metric_for_best_model or "loss").removeprefix("eval_")
         if metric not in METRICS:
             raise ConfigurationError(f"--metric_for_best_model is {metric!r}; expected one of {', '.join(METRICS)}.")
         kwargs["args"].greater_is_better, kwargs["args"].label_names = METRICS[metric], ["weights"]
         self.metric = "f1" if metric == "loss" else metric  # the one that tables lead with
-        self.settings, self.splits, self.checkpoint = settings, splits, checkpoint
-        self.attribute_names, self.tokenizer = list(attribute_names), kwargs["processing_class"]
+        self.settings, self.splits, self.checkpoint, self.row_column = settings, splits, checkpoint, "question"
+        self.attribute_names, self.tokenizer, self.workers = list(attribute_names), kwargs["processing_class"], workers
         train, self._validation_windows = (self._windows(splits[s], s) for s in ("train", "validation"))
-        taught = [i for i, weights in enumerate(train["weights"]) if weights]
-        if not any(sum(weights) for weights in train["weights"]):
+        weight = np.fromiter((sum(own) if own else -1.0 for own in column_values(train, "weights")), np.float32, len(train))
+        taught = np.flatnonzero(weight >= 0)
+        if not (weight > 0).any():
             raise ConfigurationError("no answer of the training questions shares a word with its text: nothing to learn.")
         super().__init__(
             compute_metrics=self.validation_metrics, train_dataset=train.select(taught).remove_columns(CHARACTERS),
@@ -89,11 +103,11 @@ class QuestionAnsweringTrainer(EduTrainer):
         return rows.map(
             encode, batched=True, batch_size=256, with_indices=True, remove_columns=rows.column_names,
             features=Features({name: kind for name, kind in WINDOW.items() if name not in unknown}),
-            fn_kwargs={"tokenizer": self.tokenizer, "settings": self.settings}, desc=f"windows of {name}",
+            fn_kwargs={"tokenizer": self.tokenizer, "settings": self.settings}, num_proc=self.workers, desc=f"windows of {name}",
         )  # fmt: skip
 
     def loss_terms(self, model, inputs):
-        outputs = model(**{k: v for k, v in inputs.items() if k not in TARGETS})
+        outputs = model(**{k: v for k, v in inputs.items() if k not in (*TARGETS, *PLACES)})
         logits = torch.stack([outputs.start_logits, outputs.end_logits], dim=-1).float()
         # padding is no candidate, so that the loss does not depend on the batch
         logits = logits.masked_fill(inputs["attention_mask"][..., None] == 0, torch.finfo(torch.float32).min)
@@ -104,10 +118,21 @@ class QuestionAnsweringTrainer(EduTrainer):
     def count_items(self, inputs):
         return inputs["weights"].sum()
 
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """As in Trainer; of the logits of an evaluation the best spans of each window are kept."""
+        loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        if logits is None or self.compute_metrics is None:
+            return loss, logits, labels
+        places = (inputs[name].cpu().numpy() for name in PLACES)
+        found = find_spans(logits.cpu().numpy(), *places, self.settings.n_best, self.settings.max_answer_length)
+        return loss, torch.from_numpy(found.packed()).to(logits.device), labels
+
     def validation_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """On validation, with the threshold that is best there; it chooses the checkpoint and is never reported."""
-        rows = self.splits["validation"]
-        answers = self._read(prediction.predictions, self._validation_windows, rows)
+        rows, windows, found = self.splits["validation"], self._validation_windows, WindowSpans.unpacked(prediction.predictions)
+        spans = [Windows.of(part).characters(found.tokens[a : a + len(part)]) for a, part in _parts(windows)]
+        best = best_of_questions(found, column_array(windows, "question"), np.concatenate(spans), len(rows))
+        answers = answers_of(best, column_values(rows, "context"), self.settings)
         metrics, _ = score_answers(answers, rows["answers"][:], self._fit_threshold(answers, rows))
         return metrics
 
@@ -120,12 +145,13 @@ class QuestionAnsweringTrainer(EduTrainer):
 
     def answers(self, rows: Dataset) -> Answers:
         """The model's answers to the questions of a split, abstention apart."""
-        windows = self._windows(rows)
-        return self._read(self.logits(windows.remove_columns(CHARACTERS)), windows, rows)
-
-    def _read(self, logits: np.ndarray, windows: Dataset, rows: Dataset) -> Answers:
-        found = decode(logits, Windows.of(windows), len(rows), self.settings.n_best, self.settings.max_answer_length)
-        return answers_of(found, rows["context"][:], self.settings)
+        answers = []
+        for _, part in _parts(rows):
+            windows = self._windows(part)
+            logits = self.logits(windows.remove_columns(CHARACTERS))
+            found = decode(logits, Windows.of(windows), len(part), self.settings.n_best, self.settings.max_answer_length)
+            answers.append(answers_of(found, part["context"], self.settings))
+        return joined(answers)
 
     def _fit_threshold(self, answers: Answers, rows: Dataset) -> float | None:
         scores = answer_scores(answers.texts, rows["answers"][:])["f1"]
@@ -233,6 +259,12 @@ class QuestionAnsweringTrainer(EduTrainer):
         self.publish_run(load, "question_answering", {"contexts": rows["context"][:], "questions": rows["question"][:]})
 
 
+def _parts(rows: Dataset) -> Iterator[tuple[int, Dataset]]:
+    """`ROWS_A_STEP` rows at a time, and which is the first."""
+    for start in range(0, len(rows), ROWS_A_STEP):
+        yield start, rows.select(range(start, min(start + ROWS_A_STEP, len(rows))))
+
+
 def answer_columns(answers: Answers, threshold: float | None) -> dict[str, Sequence]:
     """The columns that predictions.csv and predict.py write.
 
@@ -305,8 +337,7 @@ class Reader:
             logits = self.logits(windows, batch_size)
             found = decode(logits, Windows.of(windows), len(asked), self.settings.n_best, self.settings.max_answer_length)
             parts.append(answers_of(found, texts, self.settings))
-        texts = [text for part in parts for text in part.texts]
-        return Answers(texts, *(np.concatenate([getattr(p, c) for p in parts]) for c in ("spans", "no_answer", "confidence")))
+        return joined(parts)
 
     @torch.no_grad()
     def logits(self, windows: dict[str, list], batch_size: int = 32) -> np.ndarray:
