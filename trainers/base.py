@@ -18,7 +18,7 @@ from peft import PeftModel
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback, TrainerState
-from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
+from transformers.trainer_utils import EvalLoopOutput
 
 from . import report
 from .adapters import is_adapter, merge
@@ -28,11 +28,13 @@ from .batching import LengthBatchSampler
 from .parser import ConfigurationError
 from .precision import device_name
 from .publishing import PublishingTrainer
+from .resuming import checkpoint_to_resume
+from .survival import SurvivingTrainer
 
 NEW_MODULES = ("classifier", "score.", "pooler")
 
 
-class EduTrainer(PublishingTrainer, ABC):
+class EduTrainer(SurvivingTrainer, PublishingTrainer, ABC):
     """A Trainer whose update does not depend on how a batch is cut, and whose evaluation keeps the order of the rows.
 
     A subclass gives the loss as a sum and a count (`loss_terms`, `count_items`); division happens here, once for all
@@ -51,6 +53,8 @@ class EduTrainer(PublishingTrainer, ABC):
     """What of a batch the model takes beside the labels."""
     merge_tolerance = 1e-3
     """How far merging an adapter may move a logit."""
+    row_column: str | None = None
+    """A column of the training data that names the row, or the rows, of the training split that each was made of."""
 
     def __init__(self, *, args: RecipeTrainingArguments, new_modules: Sequence[str] = NEW_MODULES, **kwargs):
         args.remove_unused_columns = False  # the collator picks what it needs
@@ -133,6 +137,13 @@ class EduTrainer(PublishingTrainer, ABC):
         finally:
             self.accelerator.even_batches = even
 
+    def rows_of_update(self, update: int, processes: Sequence[int]) -> list[int]:
+        if self._batch_sampler is None:
+            return []
+        examples = self._batch_sampler.examples_of(update, processes)
+        rows = self.train_dataset.select(examples)[self.row_column] if self.row_column else examples
+        return sorted({int(row) for own in rows for row in np.atleast_1d(own)})
+
     def get_eval_dataloader(self, eval_dataset: Dataset | None = None) -> DataLoader:
         return super().get_eval_dataloader(self._long_to_short(self.eval_dataset if eval_dataset is None else eval_dataset))
 
@@ -168,8 +179,8 @@ class EduTrainer(PublishingTrainer, ABC):
             The cost: seconds, examples and tokens a second, peak memory in MiB, updates.
 
         Raises:
-            ConfigurationError: `--resume_from_checkpoint` names nothing to resume, or `output_dir` holds the checkpoints
-                of an unfinished run and it was not said whether to resume it.
+            ConfigurationError: See `checkpoint_to_resume`.
+            RunStopped: See `SurvivingTrainer`.
         """
         checkpoint = checkpoint_to_resume(self.args)
         if checkpoint is None:  # said to start anew: an old checkpoint must not be taken for this run's later
@@ -321,31 +332,6 @@ class _ShowEpochToSampler(TrainerCallback):
     def on_epoch_begin(self, args, state, control, **kwargs):
         if self.trainer._batch_sampler is not None:
             self.trainer._batch_sampler.set_epoch(int((state.epoch or 0) + 1e-6))
-
-
-def checkpoint_to_resume(args: RecipeTrainingArguments) -> str | None:
-    """The checkpoint that `--resume_from_checkpoint` means: true (must exist), auto, a path, or none for false."""
-    wanted = args.resume_from_checkpoint
-    word = str(wanted).strip().lower() if wanted is not None else None
-    last = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
-    if word == "auto":
-        return last
-    if word in ("true", "1"):
-        if last is None:
-            raise ConfigurationError(f"there is no checkpoint in {args.output_dir} to resume from.")
-        return last
-    if word in ("false", "0"):
-        return None
-    if word is None:
-        if last is not None:
-            raise ConfigurationError(
-                f"{args.output_dir} holds checkpoints of an unfinished run. Add --resume_from_checkpoint auto to go on, "
-                "false to start anew, or name another --output_dir."
-            )
-        return None
-    if not (Path(wanted) / "trainer_state.json").is_file():
-        raise ConfigurationError(f"--resume_from_checkpoint {wanted} is no checkpoint: it has no trainer_state.json.")
-    return str(wanted)
 
 
 def best_step(state: TrainerState) -> int | None:

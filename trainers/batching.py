@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -72,3 +74,10 @@ class LengthBatchSampler:
         for i in rng.permutation(self.updates):
             for part in np.array_split(batches[i], self.parts):
                 yield part.tolist()
+
+    def examples_of(self, update: int, processes: Sequence[int]) -> list[int]:
+        """The examples that these processes see in an update, which is counted from 0 over all epochs."""
+        again = copy.copy(self)
+        again.epoch, within = divmod(update, self.updates)
+        batches = list(itertools.islice(again, within * self.parts, (within + 1) * self.parts))
+        return [i for process in processes for batch in batches[process :: self.num_processes] for i in batch]

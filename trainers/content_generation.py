@@ -101,7 +101,9 @@ class ContentGenerationTrainer(LanguageModelTrainer):
             raise ConfigurationError(f"--max_length is {settings.max_length:,}; the model reads {most:,} tokens at most.")
         self.size, self.qa_model, self.reader = size, qa_model, load_question_reader(qa_model)
         self.settings, self.attribute_names = settings, list(attribute_names)
-        self.splits = DatasetDict({s: rows.select(np.flatnonzero(rows["answerable"])) for s, rows in splits.items()})
+        answerable = {s: np.flatnonzero(rows["answerable"]) for s, rows in splits.items()}
+        self.splits = DatasetDict({s: rows.select(answerable[s]) for s, rows in splits.items()})
+        self.row_column, self._written_for = "rows", answerable["train"]
         self.without_answer = sum(len(rows) for rows in splits.values()) - sum(len(rows) for rows in self.splits.values())
         if empty := [split for split, rows in self.splits.items() if not len(rows)]:
             raise ConfigurationError(
@@ -129,6 +131,9 @@ class ContentGenerationTrainer(LanguageModelTrainer):
     def _encode(self, rows: Dataset, seed: int) -> Dataset:
         columns = rows.select_columns(["context", "question", "answers", "attributes", "distractors"])
         return Dataset.from_dict(encode_rows(columns, self.attribute_names, self.encoder, self.shared, seed))
+
+    def rows_of_update(self, update: int, processes: Sequence[int]) -> list[int]:
+        return self._written_for[super().rows_of_update(update, processes)].tolist()
 
     def loss_terms(self, model, inputs):
         if not self.settings.encoder_decoder:

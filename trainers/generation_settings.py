@@ -248,21 +248,23 @@ def encode_rows(rows: Sequence[dict], names: Sequence[str], encoder: RequestEnco
         seed: Of which questions tell their reading level.
 
     Returns:
-        A row a text (or a request): input_ids, labels, length (tokens), learnt (labelled tokens), and, where shared, positions.
+        A row a text (or a request): input_ids, labels, length (tokens), learnt (labelled tokens), rows (the numbers of those it
+        was made of), and, where shared, positions.
     """
     rng = np.random.default_rng(seed)
     conversations: dict[str, list] = {}
     for number, row in enumerate(rows):
         for i, request in enumerate(requests_of(row, names, encoder.settings, rng)):
             key = row["context"] if share else f"{number}/{i}"
-            conversations.setdefault(key, []).append(encoder.learn(request, number))
-    found: dict[str, list] = {name: [] for name in ("input_ids", "labels", "length", "learnt")}
+            conversations.setdefault(key, []).append((number, encoder.learn(request, number)))
+    found: dict[str, list] = {name: [] for name in ("input_ids", "labels", "length", "learnt", "rows")}
     found |= {"positions": []} if share else {}
     for group in conversations.values():
         for start in range(0, len(group), MOST_ENDS):
-            part = group[start : start + MOST_ENDS]
+            numbers, part = zip(*group[start : start + MOST_ENDS], strict=True)
             row = share_beginning(part) if share else dict(zip(("input_ids", "labels"), part[0], strict=True))
             learnt = sum(label != IGNORED for label in row["labels"])
-            for name, value in (row | {"length": len(row["input_ids"]), "learnt": learnt}).items():
+            of_all = {"length": len(row["input_ids"]), "learnt": learnt, "rows": sorted(set(numbers))}
+            for name, value in (row | of_all).items():
                 found[name].append(value)
     return found

@@ -113,10 +113,11 @@ class NextResourceTrainer(RecommendationTrainer):
     def __init__(
         self, *, settings: RecommendationSettings, splits: DatasetDict, resources: Dataset, model: SequentialRecommender, **kwargs
     ):
+        self.row_column = "row"
         number_of = {r: i + 1 for i, r in enumerate(resources["resource_id"])}
         rows = [
-            {"history": read, "labels": labels, "length": len(labels)}
-            for row in splits["train"]
+            {"history": read, "labels": labels, "length": len(labels), "row": i}
+            for i, row in enumerate(splits["train"])
             for read, labels in windows_of([number_of[r] for r in row["history"]], settings.history_length)
             if any(label != IGNORED for label in labels)
         ]

@@ -20,6 +20,8 @@ from pathlib import Path
 import yaml
 from transformers import HfArgumentParser
 
+from .failures import in_words
+
 RENAMED = {
     "evaluation_strategy": "eval_strategy",
     "warmup_ratio": "warmup_steps (a number below 1 is a share of the steps)",
@@ -191,19 +193,22 @@ def read_yaml(path: str) -> dict:
 def run(main: Callable[[], object]) -> None:
     """Run a recipe's `main` as a program.
 
-    An error that is the user's to mend (it has an `exit_code`) is printed as one message, without a traceback unless
-    `--debug` is given, and ends the program with that code.
+    An error that is the user's to mend (it has an `exit_code`, or `failures.in_words` knows it) is printed as one message, of one
+    process, without a traceback unless `--debug` is given, and ends the program with that code.
     """
     debug = any(word in ("--debug", "--debug=true") for word in sys.argv[1:])
+    first = int(os.environ.get("RANK", 0)) == 0
     try:
         main()
     except KeyboardInterrupt:
-        print("\nStopped. What was saved is kept; --resume_from_checkpoint auto goes on from there.", file=sys.stderr)
+        if first:
+            print("\nStopped. What was saved is kept; --resume_from_checkpoint auto goes on from there.", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if debug or not getattr(error, "exit_code", None):
+        told = in_words(error)
+        if debug or not getattr(told, "exit_code", None):
             raise
-        if int(os.environ.get("RANK", 0)) == 0:
+        if first or not getattr(told, "of_all", True):
             logging.getLogger(__name__).debug("ended by", exc_info=True)
-            print(f"\nerror: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+            print(f"\nerror: {told}", file=sys.stderr)
+        sys.exit(told.exit_code)

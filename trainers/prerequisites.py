@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModel, EvalPrediction, PreTrainedModel,
 
 from . import path_report
 from .arguments import ModelArguments, RecipeTrainingArguments
-from .base import EduTrainer, checkpoint_to_resume
+from .base import EduTrainer
 from .baselines.learning_path import fit_pairs, pair_scores, prerequisite_baselines
 from .checkpoints import Checkpoint, load_encoder
 from .intervals import bootstrap_counts, interval_of
@@ -30,6 +30,7 @@ from .models.prerequisite_encoder import PrerequisiteEncoder, PrerequisiteEncode
 from .parser import ConfigurationError
 from .path_settings import PathSettings
 from .report import write_json
+from .resuming import checkpoint_to_resume
 
 logger = logging.getLogger(__name__)
 
@@ -370,7 +371,7 @@ def part_arguments(args: RecipeTrainingArguments, part: bool, epochs: float, lea
         learning_rate: Of the encoder; the readout learns ten times as fast.
 
     Raises:
-        ConfigurationError: See `base.checkpoint_to_resume`.
+        ConfigurationError: See `resuming.checkpoint_to_resume`.
     """
     options: dict[str, Any] = {"num_train_epochs": epochs, "learning_rate": learning_rate, "metric_for_best_model": "roc_auc"}
     options |= {"head_learning_rate": 10 * learning_rate, "per_device_train_batch_size": 32, "early_stopping_patience": None}

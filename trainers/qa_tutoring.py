@@ -83,7 +83,7 @@ class TutoringTrainer(LanguageModelTrainer):
         most = getattr(kwargs["model"].config, "max_position_embeddings", None)
         if most is not None and settings.max_length > most:
             raise ConfigurationError(f"--max_length is {settings.max_length:,}; the model reads {most:,} tokens at most.")
-        self.settings, self.splits, self.size = settings, splits, size
+        self.settings, self.splits, self.size, self.row_column = settings, splits, size, "dialogue"
         self.rows = self._encode(splits, settings, kwargs["processing_class"])
         super().__init__(stop=settings.stop, train_dataset=self.rows["train"], eval_dataset=self.rows["validation"], **kwargs)
 

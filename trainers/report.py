@@ -66,9 +66,12 @@ ERRORS = (
 
 
 def write_json(path: str | Path, content: dict) -> None:
-    """Write json that other tools read: two spaces, utf-8."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write json that other tools read: two spaces, utf-8; all of it or nothing, since a run that is resumed reads it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.part")
+    unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    unfinished.replace(path)
 
 
 def write_csv(path: str | Path, columns: dict[str, Sequence]) -> None:

@@ -126,6 +126,10 @@ class RerankTrainer(EduTrainer):
             data_collator=ListCollator(processing_class), **kwargs,
         )  # fmt: skip
 
+    def rows_of_update(self, update: int, processes: Sequence[int]) -> list[int]:
+        """None: its lists are no rows of the training split."""
+        return []
+
     def loss_terms(self, model: nn.Module, inputs: dict[str, torch.Tensor]):
         outputs = model(**{name: values for name, values in inputs.items() if name != "labels"})
         labels = inputs["labels"]

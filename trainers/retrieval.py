@@ -98,7 +98,9 @@ class RetrievalTrainer(RecommendationTrainer):
         collate = PairCollator(processing_class, queries["input_ids"], found["input_ids"], chunk_size)
         lengths = np.array(queries["length"])[self.pairs[:, 0]] + np.array(found["length"])[self.pairs[:, 1]]
         pairs = {"pair": np.arange(len(self.pairs)), "query": self.pairs[:, 0], "resource": self.pairs[:, 1], "length": lengths}
+        pairs["row"] = owners[self.pairs[:, 0]]
         kwargs["args"].ddp_find_unused_parameters = False  # queries and resources pass one after the other
+        self.row_column = "row"
         super().__init__(
             settings=settings, splits=splits, resources=resources, model=model, processing_class=processing_class,
             train_dataset=Dataset.from_dict(pairs), data_collator=collate, **kwargs,
@@ -387,4 +389,6 @@ class _MineBeforeEachEpoch(TrainerCallback):
         trainer.accelerator.wait_for_everyone()  # nobody may find the file while another still looks for it
         if trainer.is_world_process_zero():
             file.parent.mkdir(parents=True, exist_ok=True)
-            np.save(file, trainer.data_collator.negatives)
+            unfinished = file.with_name(f"unfinished_{file.name}")
+            np.save(unfinished, trainer.data_collator.negatives)
+            unfinished.replace(file)  # a run that is killed leaves all of it or nothing
