@@ -2,22 +2,16 @@
 
 import csv
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 from conftest import load_recipe
-from transformers import AutoModelForQuestionAnswering, AutoTokenizer, BertModel
+from untrained import untrained
 
 from trainers import essay_scoring, knowledge_tracing, outcome_prediction, question_answering, resource_recommendation
-from trainers.answering_settings import AnsweringSettings
-from trainers.artifact import new_artifact
-from trainers.knowledge_tracing import new_tracer
 from trainers.onnx_model import TOLERANCE, OnnxModel, find_onnx, graph_of, largest_changes, largest_difference
 from trainers.parser import ConfigurationError
-from trainers.recommendation_settings import RecommendationSettings
-from trainers.tracing_settings import TracingSettings
 
 pytest.importorskip("onnxruntime")
 export_onnx = load_recipe("export_onnx")
@@ -98,58 +92,26 @@ def test_the_loss_of_int8_is_measured_on_graded_essays(exported, finished_run, s
     assert "metrics" not in exported[1]["fp32"]  # no truth, no metric
 
 
-def saved(folder, task, model, settings, tokenizer=None):
-    """A model's folder as a recipe leaves it, without the training."""
-    model.save_pretrained(folder)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
-    new_artifact(task, asdict(settings), None).save(folder)
-    return folder
-
-
-def made(task, tiny_model, folder):
-    torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    if task == "question_answering":
-        model = AutoModelForQuestionAnswering.from_pretrained(tiny_model)
-        return saved(folder, task, model, AnsweringSettings(max_length=192, doc_stride=64), tokenizer)
-    if task == "resource_recommendation":
-        return saved(folder, task, BertModel.from_pretrained(tiny_model), RecommendationSettings(), tokenizer)
-    settings = TracingSettings([f"c{i}" for i in range(5)], [f"q{i}" for i in range(3)], concepts_per_step=2, spread=[(0, 1.0)])
-    architecture = task.split()[1]
-    return saved(
-        folder, "knowledge_tracing", new_tracer(settings, hidden_size=16, architecture=architecture, num_members=2), settings
-    )
-
-
 @pytest.mark.parametrize(
-    ("task", "module"),
+    ("module", "options"),
     [
-        ("question_answering", question_answering), ("resource_recommendation", resource_recommendation),
-        ("knowledge_tracing lstm", knowledge_tracing), ("knowledge_tracing attention", knowledge_tracing),
+        (question_answering, {}), (resource_recommendation, {}), (outcome_prediction, {}),
+        (knowledge_tracing, {"architecture": "lstm"}), (knowledge_tracing, {"architecture": "attention"}),
     ],
+    ids=lambda value: value.__name__.removeprefix("trainers.") if hasattr(value, "__name__") else value.get("architecture", ""),
 )  # fmt: skip
-def test_other_models_predict_alike(task, module, tiny_model, tmp_path):
-    source = made(task, tiny_model, tmp_path / "model")
+def test_other_models_predict_alike(module, options, tiny_model, tmp_path):
+    source = untrained(module.__name__.removeprefix("trainers."), tmp_path / "model", tiny_model, **options)
     facts = export_onnx.main(["--model", str(source), "--output_dir", str(tmp_path / "onnx")])
     ours, theirs = module.load(source), module.load(tmp_path / "onnx")
     assert isinstance(theirs.model, OnnxModel) and facts["fp32_difference"] <= TOLERANCE
     inputs = module.probe(ours)
     changes = largest_changes(ours.predict_columns(**inputs), theirs.predict_columns(**inputs))
     assert all(value <= 1e-3 for value in changes.values()), changes
-    if task.startswith("knowledge_tracing"):  # questions put side by side go through the same graph
+    if module is knowledge_tracing:  # questions put side by side go through the same graph
         learners = [{"learner_id": "L1", **{k: v[0] for k, v in inputs.items()}}]
         a, b = ours.mastery(learners), theirs.mastery(learners)
-        assert np.allclose(a["mastery"], b["mastery"], atol=2e-4) and len(a["mastery"]) == 5
-
-
-def test_a_predictor_of_outcomes_is_exported_with_int8(finished_predictor, tmp_path):
-    export_onnx.main(["--model", str(finished_predictor), "--int8", "--output_dir", str(tmp_path / "onnx")])
-    ours, theirs = outcome_prediction.load(finished_predictor), outcome_prediction.load(tmp_path / "onnx")
-    inputs = outcome_prediction.probe(ours)
-    names = [name for name in ours.predict_columns(**inputs) if name.startswith("probability")]
-    a, b = (predictor.predict_columns(**inputs) for predictor in (ours, theirs))
-    assert names and all(np.allclose(a[name], b[name], atol=0.1) for name in names)
+        assert np.allclose(a["mastery"], b["mastery"], atol=2e-4) and len(a["mastery"]) == 3
 
 
 def test_what_cannot_be_exported_is_refused(finished_run, exported, tmp_path, monkeypatch):

@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from conftest import ROOT, load_recipe
+from untrained import untrained
 
-from trainers import essay_scoring, knowledge_tracing, outcome_prediction
+from trainers import essay_scoring, knowledge_tracing, outcome_prediction, question_answering
 from trainers.parser import ConfigurationError
 from trainers.serving import PredictionService, RequestError
 
@@ -182,8 +183,10 @@ def test_the_log_holds_no_text(server, sample, caplog):
     assert test["text"][0][:20] not in caplog.text and "Ada" not in caplog.text
 
 
-def test_models_of_other_recipes_are_served_alike(finished_predictor, finished_tracer):
-    for folder, module in ((finished_predictor, outcome_prediction), (finished_tracer, knowledge_tracing)):
+def test_models_of_other_recipes_are_served_alike(tiny_model, tmp_path):
+    for module in (outcome_prediction, knowledge_tracing, question_answering):
+        task = module.__name__.removeprefix("trainers.")
+        folder = untrained(task, tmp_path / task, tiny_model)
         own = running(folder)
         model = module.load(folder)
         inputs = module.probe(model)
@@ -197,6 +200,7 @@ def test_models_of_other_recipes_are_served_alike(finished_predictor, finished_t
                 assert content["outputs"][name] == list(values)
         name = next(iter(inputs))
         assert ask(own, body={"inputs": inputs | {name: [["?"]] * len(inputs[name])}})[0] == 400
+        assert ask(own, body={"inputs": inputs})[0] == 200, "one bad request does not end the worker"
         own.shutdown()
         own.service.close()
         own.server_close()
