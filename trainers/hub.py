@@ -70,6 +70,9 @@ def published_files(folder: Path) -> list[str]:
     files = [
         f for f in files if f not in LOCAL and ("/" not in inside[f] or f.startswith(("figures/", "1_Pooling/", "reranker/")))
     ]
+    for name in files:
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise ConfigurationError(f"{name} in {folder} is a link to a file elsewhere; put the file itself there to publish it.")
     for name in (FILE_NAME, "README.md"):
         if name not in files:
             raise ConfigurationError(f"{folder} holds no finished model: there is no {name} in it.")
