@@ -72,7 +72,7 @@ def published_files(folder: Path) -> list[str]:
     ]
     for name in files:
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise ConfigurationError(f"{name} in {folder} is a link to a file elsewhere; put the file itself there to publish it.")
+            raise ConfigurationError(f"{name} in {folder} is a link to elsewhere; put the file itself there to publish it.")
     for name in (FILE_NAME, "README.md"):
         if name not in files:
             raise ConfigurationError(f"{folder} holds no finished model: there is no {name} in it.")
