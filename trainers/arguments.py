@@ -83,6 +83,13 @@ class ModelArguments:
         default=None, metadata={"help": "eager, sdpa, flash_attention_2 ...; the fastest for the device where not given"}
     )
 
+    def __post_init__(self):
+        wanted, device = self.attn_implementation or "", torch.cuda.is_available()
+        if wanted.startswith("flash_attention") and not device:
+            raise ConfigurationError(f"--attn_implementation {wanted} needs a GPU, and there is none. Leave the option out.")
+        if wanted == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
+            raise ConfigurationError(f"--attn_implementation {wanted} needs flash-attn: pip install flash-attn.")
+
 
 @dataclass
 class AdapterArguments:
@@ -215,4 +222,5 @@ class RecipeTrainingArguments(TrainingArguments):
             self.precision = "bf16" if supports_bf16(self.use_cpu) else "fp32"
         self.bf16, self.fp16 = self.precision == "bf16", self.precision == "fp16"
         self.mixed_precision = {"fp32": "no"}.get(self.precision, self.precision)  # what the Trainer reads
-        AcceleratorState._reset_state()  # an earlier trainer of this process may have left that of another precision
+        # an earlier trainer of this process may have left the state of another precision, or of a model that was cut
+        AcceleratorState._reset_state(reset_partial_state=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 LEAN = "lean"
@@ -48,6 +48,19 @@ def lean_attention(
     if dropout > 0:
         weights = nn.functional.dropout(weights, dropout, module.training)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), None
+
+
+def leave_flash(model: PreTrainedModel, attention: str = "sdpa") -> str | None:
+    """Give a model another attention in the place of flash attention, which computes in bf16 and fp16 alone.
+
+    Returns:
+        The attention that was left, None where it is no flash attention.
+    """
+    left = model.config._attn_implementation
+    if not left or "flash" not in left:
+        return None
+    model.set_attn_implementation(attention)
+    return left
 
 
 AttentionInterface.register(LEAN, lean_attention)

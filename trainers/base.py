@@ -24,10 +24,12 @@ from . import report
 from .adapters import is_adapter, merge
 from .arguments import RecipeTrainingArguments
 from .artifact import edu_recipes_version, new_artifact
+from .attention import leave_flash
 from .batching import LengthBatchSampler
 from .parser import ConfigurationError
 from .precision import device_name
 from .publishing import PublishingTrainer
+from .sharding import fill, layers_to_cut, outline
 from .resuming import checkpoint_to_resume
 from .survival import SurvivingTrainer
 
@@ -51,6 +53,8 @@ class EduTrainer(SurvivingTrainer, PublishingTrainer, ABC):
     loss_is_scaled_for_ga = True
     model_inputs = ("input_ids", "attention_mask")
     """What of a batch the model takes beside the labels."""
+    full_precision_attention = "sdpa"
+    """What takes the place of flash attention when the training is over."""
     merge_tolerance = 1e-3
     """How far merging an adapter may move a logit."""
     row_column: str | None = None
@@ -58,6 +62,8 @@ class EduTrainer(SurvivingTrainer, PublishingTrainer, ABC):
 
     def __init__(self, *, args: RecipeTrainingArguments, new_modules: Sequence[str] = NEW_MODULES, **kwargs):
         args.remove_unused_columns = False  # the collator picks what it needs
+        if args.activation_checkpointing and not getattr(kwargs["model"], "supports_gradient_checkpointing", False):
+            raise ConfigurationError("--activation_checkpointing: this architecture cannot do it; it is small. Leave it out.")
         if args.use_cpu:
             keep_freed_memory()
             use_all_cores()
@@ -69,6 +75,7 @@ class EduTrainer(SurvivingTrainer, PublishingTrainer, ABC):
         self.new_modules = tuple(new_modules)
         self._eval_order: np.ndarray | None = None
         self._batch_sampler: LengthBatchSampler | None = None
+        self._outline: nn.Module | None = None
         self.add_callback(_ShowEpochToSampler(self))
         if args.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
@@ -188,6 +195,11 @@ class EduTrainer(SurvivingTrainer, PublishingTrainer, ABC):
             self.accelerator.wait_for_everyone()
         start = time.perf_counter()
         tokens = sum(self.train_dataset["length"])
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            self._outline = outline(self.model)
+        plugin = self.accelerator.state.fsdp_plugin if self.is_fsdp_enabled else None
+        if plugin is not None and plugin.transformer_cls_names_to_wrap is None:
+            plugin.transformer_cls_names_to_wrap = layers_to_cut(self.model)
         result = self.train(resume_from_checkpoint=checkpoint)
         seconds = time.perf_counter() - start
         self.callback_handler.callbacks = [c for c in self.callback_handler.callbacks if not isinstance(c, EarlyStoppingCallback)]
@@ -232,8 +244,11 @@ class EduTrainer(SurvivingTrainer, PublishingTrainer, ABC):
 
     def use_full_precision(self) -> None:
         """Predict in fp32 from now on, so that whoever loads the model gets the same numbers on any device."""
-        self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False).float()
-        self.model_wrapped = self.model
+        model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        if self._outline is not None:  # the model was cut over the processes
+            model, self._outline = fill(self._outline, model), None
+        self.model = self.model_wrapped = model.float()
+        leave_flash(model, self.full_precision_attention)
 
     def logits(self, dataset: Dataset) -> np.ndarray:
         """The model's outputs for `dataset`, float32 array (rows, outputs), in its order."""

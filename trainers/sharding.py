@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.", "module.")  # what compiling, checkpointing and launchers put into names
+WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")  # what compiling and checkpointing put into names
 
 
 def layers_to_cut(model: nn.Module) -> list[str]:
@@ -55,9 +55,7 @@ def fill(outlined: nn.Module, sharded: nn.Module) -> nn.Module:
 
 
 def _plain(name: str) -> str:
-    for wrapper in WRAPPERS:
-        name = name.replace(wrapper, "")
-    return name
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def _whole(parameter: nn.Parameter) -> torch.Tensor:

@@ -42,8 +42,8 @@ def token_losses(model: nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[tor
 
 def _keeps_logits(model: nn.Module) -> bool:
     """Whether the architecture computes logits at chosen positions."""
-    while hasattr(model, "module"):
-        model = model.module
+    while inner := getattr(model, "module", None) or getattr(model, "_orig_mod", None):
+        model = inner
     if hasattr(model, "get_base_model"):
         model = model.get_base_model()
     return "logits_to_keep" in inspect.signature(type(model).forward).parameters

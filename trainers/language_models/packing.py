@@ -23,6 +23,8 @@ from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from ..attention import leave_flash
+
 PACKED = "packed"
 """The name of this attention for `attn_implementation`."""
 IGNORED = -100  # label of a token that is not learnt
@@ -236,7 +238,7 @@ AttentionMaskInterface.register(PACKED, packed_mask)
 @torch.no_grad()
 def keeps_apart(model: PreTrainedModel, tolerance: float = 1e-3) -> bool:
     """Whether this model computes two packed sequences as it computes each alone; tried on a few tokens."""
-    device, training = next(model.parameters()).device, model.training
+    device, training, flash = next(model.parameters()).device, model.training, leave_flash(model)
     first, second = torch.arange(1, 6, device=device)[None], torch.arange(3, 9, device=device)[None]
     model.eval()
     try:
@@ -247,6 +249,8 @@ def keeps_apart(model: PreTrainedModel, tolerance: float = 1e-3) -> bool:
         return False
     finally:
         model.train(training)
+        if flash:  # it takes sequences apart by the positions that the model passes on
+            model.set_attn_implementation(flash)
     scale = alone.abs().max().clamp(min=1)
     return bool(((packed - alone).abs().max() / scale).item() < tolerance)
 
@@ -254,6 +258,8 @@ def keeps_apart(model: PreTrainedModel, tolerance: float = 1e-3) -> bool:
 @torch.no_grad()
 def shares_beginnings(model: PreTrainedModel, tolerance: float = 1e-3) -> bool:
     """Whether this model computes two conversations with one beginning as it computes each alone; tried on a few tokens."""
+    if model.config._attn_implementation != PACKED:
+        return False
     device, training = next(model.parameters()).device, model.training
     whole = [torch.tensor([[1, 2, 3, *end]], device=device) for end in ((4, 5), (6, 7, 8))]
     model.eval()

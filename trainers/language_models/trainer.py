@@ -20,7 +20,7 @@ from ..checkpoints import Checkpoint
 from ..parser import ConfigurationError
 from .loading import load_language_model
 from .loss import token_losses
-from .packing import ChatCollator, keeps_apart
+from .packing import PACKED, ChatCollator, keeps_apart
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ class LanguageModelTrainer(EduTrainer):
             raise ConfigurationError(f"--metric_for_best_model is {metric!r}; expected one of {', '.join(METRICS)}.")
         args.greater_is_better, args.label_names = False, ["label_counts"]
         self.packed = packing and keeps_apart(model)
+        if not model.config.is_encoder_decoder:
+            self.full_precision_attention = PACKED
         if packing and not self.packed:
             logger.warning("this architecture does not keep packed conversations apart: batches are padded instead.")
         for module in model.modules():  # peft would cast every input to the adapter's float32, for autocast to cast it back
