@@ -518,6 +518,12 @@ def _stream_json(path: Path, lines: Iterable[str]) -> Table:
     return Table(path, stored.columns(names), rows)
 
 
+def _validated(rows):
+    """Rows of Arrow whose texts are utf-8 and whose offsets lie within; damaged bytes may be neither."""
+    rows.validate(full=True)
+    return rows
+
+
 def _read_parquet(path: Path, streaming: bool = False) -> Table:
     import pyarrow
     import pyarrow.parquet
@@ -526,11 +532,12 @@ def _read_parquet(path: Path, streaming: bool = False) -> Table:
         if streaming:
             file = pyarrow.parquet.ParquetFile(path)
             count, names = file.metadata.num_rows, file.schema_arrow.names
-            columns = StoredRows(file.iter_batches(BLOCK), lambda batch: batch.to_pydict()).columns(names) if count else {}
+            batches = map(_validated, file.iter_batches(BLOCK))
+            columns = StoredRows(batches, lambda batch: batch.to_pydict()).columns(names) if count else {}
         else:
-            table = pyarrow.parquet.read_table(pyarrow.BufferReader(read_bytes(path)))
+            table = _validated(pyarrow.parquet.read_table(pyarrow.BufferReader(read_bytes(path))))
             count, columns = table.num_rows, table.to_pydict()
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # ValueError: a date that there is not
         raise DataError(f"not a readable parquet file ({type(error).__name__}).", file=path) from error
     if not count:
         raise DataError("the file has no rows.", file=path, expected="at least one row")
