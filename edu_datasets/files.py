@@ -96,7 +96,7 @@ class Table:
 
 def _is_name(text: str) -> bool:
     """Whether a column may be called so: no long text, no sentence, no number, no date, no json."""
-    return 0 < len(text) <= 40 and not re.match(r"[\[{]|.*[.!]$|[\s\d.,:TZe+-]+$", text)
+    return 0 < len(text) <= 40 and not re.match(r".*\"|[\[{]|.*[.!]$|[\s\d.,:TZe+-]+$", text)
 
 
 def closest(name: str, names: Iterable[str]) -> str | None:
