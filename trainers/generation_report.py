@@ -9,10 +9,9 @@ from .generation_evaluation import MAP_AT, SAMPLES
 from .metrics.answers import ROUGE
 from .reading_level import LEVELS
 from .report import (
-    BASELINE_COLORS,
     HUMAN_COLOR,
-    MODEL_COLOR,
     SHORT,
+    draw_bars,
     folds_table,
     markdown_or_nothing,
     number,
@@ -122,15 +121,9 @@ def draw_report(folder: Path, results: dict[str, Any]) -> None:
     """Bars of ROUGE-L with intervals, beside how often a reader finds the answer again."""
     plt = pyplot()
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained", sharey=True)
-    rows = {name: row for name, row in systems(results).items() if name in results["intervals"]}
-    colors = [MODEL_COLOR if name == results["system"] else BASELINE_COLORS[1] for name in rows]
-    ends = [results["intervals"][name]["interval"] for name in rows]
-    values = [row[METRIC] for row in rows.values()]
-    reach = [[abs(v - end[side]) for v, end in zip(values, ends, strict=True)] for side in (0, 1)]
-    left.barh(list(rows), values, xerr=reach, color=colors, error_kw={"lw": 1})
+    draw_bars(left, results, METRIC)
     left.set_xlabel(f"{SHORT[METRIC]} on test")
-    left.invert_yaxis()
-    right.barh(list(rows), [row["round_trip_f1"] for row in rows.values()], color=colors)
+    draw_bars(right, results, "round_trip_f1", intervals=False)
     right.axvline(results["baselines"]["human"]["round_trip_f1"], color=HUMAN_COLOR, lw=1, label="people's questions")
     right.set_xlabel("round-trip F1 on test")
     right.legend(frameon=False, fontsize=8)

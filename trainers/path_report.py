@@ -11,12 +11,12 @@ import numpy as np
 from .baselines.learning_path import PRIVILEGED
 from .path_settings import PathSettings
 from .report import (
-    ALONE_COLOR,
     BASELINE_COLORS,
     HUMAN_COLOR,
     MODEL_COLOR,
     as_label,
     as_text,
+    draw_bars,
     markdown_or_nothing,
     number,
     pyplot,
@@ -92,19 +92,12 @@ def print_tables(results: dict[str, Any]) -> None:
 def draw_promotion(path: Path, results: dict[str, Any]) -> None:
     """Bars: Ep of each policy with its interval, violations beside."""
     plt = pyplot()
-    rows = systems(results)
-    names = list(rows)[::-1]
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8.2, 0.36 * len(names) + 1.1), sharey=True, layout="constrained")
-    colors = [
-        MODEL_COLOR if n == results["system"] else ALONE_COLOR if n in results["ablation"] else HUMAN_COLOR if n == PRIVILEGED
-        else BASELINE_COLORS[1] for n in names
-    ]  # fmt: skip
-    values = np.array([rows[n]["ep"] for n in names])
-    ends = np.array([results["intervals"][n]["interval"] for n in names])
-    left.barh(names, values, color=colors, xerr=np.abs(ends - values[:, None]).T, error_kw={"lw": 1, "capsize": 2})
+    size = (8.2, 0.36 * len(results["intervals"]) + 1.1)
+    fig, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
+    draw_bars(left, results, "ep", colors={PRIVILEGED: HUMAN_COLOR})
     left.set_xlabel("Ep, share of what was missing that is reached")
-    right.barh(names, [rows[n]["violations"] for n in names], color=colors)
-    right.set_xlabel("violations, share of moves")
+    draw_bars(right, results, "violations", intervals=False, colors={PRIVILEGED: HUMAN_COLOR})
+    right.set(xlabel="violations, share of moves", xlim=(0, None))
     save_figure(fig, path)
 
 
@@ -169,17 +162,11 @@ def draw_path(
 def draw_pairs(path: Path, results: dict[str, Any]) -> None:
     """Bars: AUC of each model of prerequisites with its interval, direction beside."""
     plt = pyplot()
-    rows = systems(results)
-    names = list(rows)[::-1]
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8.2, 0.36 * len(names) + 1.1), sharey=True, layout="constrained")
-    colors = [
-        MODEL_COLOR if n == results["system"] else ALONE_COLOR if n in results["ablation"] else BASELINE_COLORS[1] for n in names
-    ]
-    values = np.array([rows[n]["roc_auc"] for n in names])
-    ends = np.array([results["intervals"][n]["interval"] for n in names])
-    left.barh(names, values, color=colors, xerr=np.abs(ends - values[:, None]).T, error_kw={"lw": 1, "capsize": 2})
+    size = (8.2, 0.36 * len(results["intervals"]) + 1.1)
+    fig, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
+    draw_bars(left, results, "roc_auc")
     left.set(xlabel="AUC", xlim=(0.4, 1))
-    right.barh(names, [rows[n]["direction"] for n in names], color=colors)
+    draw_bars(right, results, "direction", intervals=False)
     right.set(xlabel="direction", xlim=(0.4, 1))
     save_figure(fig, path)
 

@@ -10,9 +10,8 @@ from .ranking import Ranking
 from .recommendation_evaluation import METRIC, METRICS, JudgedQueries
 from .recommendation_settings import title_of
 from .report import (
-    BASELINE_COLORS,
-    MODEL_COLOR,
     SHORT,
+    draw_bars,
     folds_table,
     markdown_or_nothing,
     number,
@@ -89,17 +88,8 @@ def list_columns(ranking: Ranking, asked: JudgedQueries, resources: Sequence[Map
 def draw_systems(path: Path, results: dict[str, Any]) -> None:
     """Bars: nDCG@10 of each system with its interval."""
     plt = pyplot()
-    rows = systems(results)
-    names = list(rows)[::-1]
-    values = [rows[name][METRIC] for name in names]
-    spans = [results["intervals"][name]["interval"] for name in names]
-    reach = [
-        [max(v - low, 0) for v, (low, _) in zip(values, spans, strict=True)],
-        [max(high - v, 0) for v, (_, high) in zip(values, spans, strict=True)],
-    ]
-    fig, ax = plt.subplots(figsize=(6.4, 0.36 * len(names) + 1.1), layout="constrained")
-    colors = [MODEL_COLOR if name == results["system"] else BASELINE_COLORS[1] for name in names]
-    ax.barh(names, values, xerr=reach, color=colors, error_kw={"lw": 1})
+    fig, ax = plt.subplots(figsize=(6.4, 0.36 * len(results["intervals"]) + 1.1), layout="constrained")
+    draw_bars(ax, results, METRIC)
     ax.set_xlabel("nDCG@10 on test, 95% interval")
     save_figure(fig, path)
 

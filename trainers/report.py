@@ -18,6 +18,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
@@ -260,6 +261,28 @@ def pyplot() -> ModuleType:
 def as_label(name: str, most: int = 24) -> str:
     """A name for a figure: on one line, at most so long, and with a dollar that begins no formula."""
     return " ".join(name.split())[:most].replace("$", r"\$")
+
+
+def draw_bars(
+    ax: Axes, results: dict[str, Any], metric: str, intervals: bool = True, colors: dict[str, str] | None = None
+) -> None:  # fmt: skip
+    """A bar for each system that has an interval, the recipe's at the bottom.
+
+    Args:
+        ax: Where.
+        results: "system", "test", "ablation", "baselines" and "intervals" of metrics.json.
+        metric: Of each system.
+        intervals: Draw the 95% interval, which is of the leading metric.
+        colors: Of systems that have one of their own.
+    """
+    rows = {name: row for name, row in systems(results).items() if name in results["intervals"]}
+    own = dict.fromkeys(results.get("ablation", {}), ALONE_COLOR) | {results["system"]: MODEL_COLOR} | (colors or {})
+    values = [row[metric] for row in rows.values()]
+    ends = [results["intervals"][name]["interval"] for name in rows]
+    reach = [[abs(value - end[side]) for value, end in zip(values, ends, strict=True)] for side in (0, 1)]
+    shades = [own.get(name, BASELINE_COLORS[1]) for name in rows]
+    ax.barh(list(rows), values, xerr=reach if intervals else None, color=shades, error_kw={"lw": 1, "capsize": 2})
+    ax.set_ylim(len(rows) - 0.5, -0.5)
 
 
 def save_figure(fig: Figure, path: Path) -> None:

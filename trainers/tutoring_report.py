@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from .report import (
-    BASELINE_COLORS,
     HUMAN_COLOR,
-    MODEL_COLOR,
     SHORT,
+    draw_bars,
     folds_table,
     markdown_or_nothing,
     number,
@@ -116,16 +115,10 @@ def draw_report(folder: Path, results: dict[str, Any]) -> None:
     """Bars of the leading metric with intervals; and, where moves were asked for, which were seen."""
     plt = pyplot()
     fig, ax = plt.subplots(figsize=(6, 2.6), layout="constrained")
-    names = list(results["intervals"])
-    values = [systems(results)[name][METRIC] for name in names]
-    reach = [[abs(v - end) for v, end in zip(values, ends, strict=True)] for ends in zip(
-        *(results["intervals"][name]["interval"] for name in names), strict=True)]  # fmt: skip
-    colors = [MODEL_COLOR if name == results["system"] else BASELINE_COLORS[1] for name in names]
-    ax.barh(names, values, xerr=reach, color=colors, error_kw={"lw": 1})
+    draw_bars(ax, results, METRIC)
     if METRIC in results["baselines"]["human"]:
         ax.axvline(results["baselines"]["human"][METRIC], color=HUMAN_COLOR, lw=1, label="one human against the others")
         ax.legend(frameon=False, fontsize=8)
-    ax.invert_yaxis()
     ax.set_xlabel(f"{SHORT[METRIC]} on test")
     save_figure(fig, folder / "replies.png")
     if not results["obedience"]:
