@@ -237,6 +237,13 @@ def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="fuzz and faults in full: thousands of examples, which take an hour")
 
 
+def pytest_terminal_summary(terminalreporter):
+    counts = [v for report in terminalreporter.getreports("passed") for name, v in report.user_properties if name == "count"]
+    if counts:
+        terminalreporter.section("counts")
+        terminalreporter.write_line("\n".join(counts))
+
+
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONGEST.index(name) if (name := item.path.stem) in LONGEST else len(LONGEST))
     for item in items:

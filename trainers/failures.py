@@ -31,6 +31,10 @@ class RunStopped(RuntimeError):
         self.exit_code, self.of_all = exit_code, of_all
 
 
+class NoFiniteLoss(RunStopped):
+    """A loss or a gradient that is not a number, or infinite."""
+
+
 def is_out_of_space(error: BaseException) -> bool:
     """Whether something could not be written since the disk, the quota or the largest file is full."""
     return any(

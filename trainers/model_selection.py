@@ -16,6 +16,7 @@ from datasets import DatasetDict
 
 from .arguments import ModelArguments, RecipeTrainingArguments
 from .base import EduTrainer
+from .failures import NoFiniteLoss
 from .parser import ConfigurationError
 from .report import write_json
 
@@ -189,21 +190,30 @@ def search_hyperparameters(
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "trials.jsonl"
     done = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    states = optuna.trial.TrialState
     for trial in done:
-        study.add_trial(optuna.trial.create_trial(params=trial["settings"], distributions=distributions, value=trial["value"]))
+        told = {"state": states.FAIL if trial["value"] is None else states.COMPLETE, "value": trial["value"]}
+        study.add_trial(optuna.trial.create_trial(params=trial["settings"], distributions=distributions, **told))
     for number in range(len(done), args.hp_search):
         trial = study.ask(distributions)
         options = dict(trial.params)
         name = options.pop("model_name_or_path", model_args and model_args.model_name_or_path)
         inner = changed(args, output_dir=str(folder / "trial"), resume_from_checkpoint="false", push_to_hub=False, **options)
         trainer = make_trainer(splits, inner, name)
-        trainer.fit()
-        value = trainer.state.best_metric * (1 if inner.greater_is_better else -1)
+        try:
+            trainer.fit()
+            value = trainer.state.best_metric * (1 if inner.greater_is_better else -1)
+        except NoFiniteLoss as stopped:  # these settings will not do; others may
+            logger.warning("trial %d of %d with %s: %s", number + 1, args.hp_search, trial.params, stopped)
+            value = None
         trainer.remove_checkpoints()
-        study.tell(trial, value)
+        study.tell(trial, value, state=states.FAIL if value is None else states.COMPLETE)
         with file.open("a") as out:
             out.write(json.dumps({"settings": trial.params, "value": value}) + "\n")
-        logger.info("trial %d of %d: %.4f with %s", number + 1, args.hp_search, value, trial.params)
+        if value is not None:
+            logger.info("trial %d of %d: %.4f with %s", number + 1, args.hp_search, value, trial.params)
+    if not study.get_trials(states=[states.COMPLETE]):
+        raise ConfigurationError(f"--hp_search: no trial of {args.hp_search} ended with a finite loss. Look at the data first.")
     for option, value in study.best_params.items():
         setattr(model_args if option == "model_name_or_path" else args, option, value)
     return {"best": study.best_params, "value": study.best_value, "trials": len(study.trials)}

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import EarlyStoppingCallback, Trainer
 from transformers.trainer_utils import rotate_checkpoints
 
-from .failures import RunStopped, is_out_of_space
+from .failures import NoFiniteLoss, RunStopped, is_out_of_space
 from .resuming import seal
 
 NEVER = 1 << 62  # an update that does not come
@@ -166,7 +166,7 @@ class SurvivingTrainer(Trainer):
         names = ", ".join(map(str, rows[:SHOWN_ROWS])) + (f" and {len(rows) - SHOWN_ROWS} more" if rows[SHOWN_ROWS:] else "")
         told = f". Its batch: the rows of the training split, counted from 0: {names}. Look at them first" if rows else ""
         args = self.args
-        raise RunStopped(
+        raise NoFiniteLoss(
             f"the {'loss' if losses else 'gradient'} is no finite number at update {first + 1} of {self.state.max_steps}{told}. "
             f"Then try a lower --learning_rate ({args.learning_rate:g} now), --max_grad_norm 1 ({args.max_grad_norm:g} now) or "
             f"--precision fp32 ({args.precision} now). What was saved before is kept: --resume_from_checkpoint auto goes on from "
