@@ -1,7 +1,6 @@
 """`edu-recipes`: what it lists, what it copies and never overwrites, what it deletes and what it leaves alone."""
 
 import importlib
-import importlib.metadata
 import os
 import pkgutil
 import shutil
@@ -140,11 +139,6 @@ def test_a_recipe_from_the_wheel_runs_where_it_was_copied(installed, tmp_path):
     assert len(refused.strip().splitlines()) == 1 and refused.strip().startswith(
         "error: mine/knowledge_tracing.py is there already"
     )
-
-
-def test_the_command_is_declared():
-    (command,) = importlib.metadata.entry_points(group="console_scripts", name="edu-recipes")
-    assert command.value == "trainers.command_line:console"
 
 
 # ---- clear-cache ----------------------------------------------------------------------------------------------------

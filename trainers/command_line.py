@@ -193,7 +193,7 @@ def cached_files() -> dict[Path, list[Path]]:
     import datasets
     import evaluate
 
-    for info in Path(datasets.config.HF_DATASETS_CACHE).glob("generator/*/*/*/dataset_info.json"):
+    for info in Path(datasets.config.HF_DATASETS_CACHE).glob("generator/**/dataset_info.json"):
         try:
             columns = set(json.loads(info.read_text(encoding="utf-8")).get("features") or ())
         except (OSError, ValueError, AttributeError):  # not written by datasets
