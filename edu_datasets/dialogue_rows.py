@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset
 
+from .arrow_cache import FirstRows, RowWriter, row_numbers
 from .errors import DataError
 from .files import Table, as_text, check_names, check_text, closest, refuse_bad_rows
 from .schema import DIALOGUES
@@ -54,7 +55,7 @@ class Part:
 
     path: Path
     dataset: Dataset
-    rows: list[int]
+    rows: Sequence[int]
     rejected: list[tuple[str, int, str]]
     rows_read: int
     dropped: int = 0  # empty turns of a published file
@@ -64,8 +65,8 @@ Place = Callable[[Dialogue, int, str], dict]
 """Where a turn stands: (dialogue, number of the turn, 'role', 'text' or 'move') -> row and column for a message."""
 
 
-def to_dialogues(table: Table, columns: DialogueColumns) -> tuple[Path, list[Dialogue], Place]:
-    """A table of the user's as dialogues, not checked yet, and where their turns stand."""
+def to_dialogues(table: Table, columns: DialogueColumns) -> tuple[Path, Iterator[Dialogue], Place]:
+    """A table of the user's as dialogues, not checked yet, one in memory at a time, and where their turns stand."""
     named = {field: name for field in FACTS if (name := getattr(columns, field))}
     for name_of, name in named.items():
         table.column(name, FACTS[name_of])
@@ -88,41 +89,41 @@ def _in_rows(dialogue: Dialogue, i: int, columns: DialogueColumns, key: str) -> 
     return {"row": dialogue.turns[i].place, "column": getattr(columns, key)}
 
 
-def _from_turns(table: Table, columns: DialogueColumns, named: dict[str, str]) -> list[Dialogue]:
+def _from_turns(table: Table, columns: DialogueColumns, named: dict[str, str]) -> Iterator[Dialogue]:
     """A turn a row; the rows of a dialogue stand together."""
-    ids = [as_text(v) for v in table.column(columns.dialogue, "--dialogue_column")]
+    ids = map(as_text, table.column(columns.dialogue, "--dialogue_column"))
     roles = table.column(columns.role, "--role_column")
     texts = table.column(columns.text, "--text_column")
     moves = table.column(columns.move, "--move_column") if columns.move else [""] * len(table)
-    found: dict[str, Dialogue] = {}
-    last = None
+    first_row, dialogue = FirstRows(), None
     for i, (row, name) in enumerate(zip(table.rows, ids, strict=True)):
         if not name:
             raise DataError("the dialogue's id is missing.", file=table.path, row=row, column=columns.dialogue)
-        if name in found and name != last:
+        new = dialogue is None or name != dialogue.dialogue_id
+        if new and first_row.add(name, row):
             raise DataError(
                 "the dialogue was interrupted by another one.", file=table.path, row=row, column=columns.dialogue,
                 expected="the turns of a dialogue one below the other", fix="Sort the file by dialogue, then by time.",
             )  # fmt: skip
-        last = name
+        if new and dialogue is not None:
+            yield dialogue
+        dialogue = Dialogue(row, name, []) if new else dialogue
         facts = {field: as_text(table.columns[column][i]) for field, column in named.items()}
-        dialogue = found.setdefault(name, Dialogue(row, name, []))
         _add_facts(dialogue, facts, named, table.path, row)
         dialogue.turns.append(_turn(roles[i], as_text(texts[i]), as_text(moves[i]), row))
-    return list(found.values())
+    yield dialogue
 
 
-def _from_messages(table: Table, columns: DialogueColumns, named: dict[str, str]) -> list[Dialogue]:
+def _from_messages(table: Table, columns: DialogueColumns, named: dict[str, str]) -> Iterator[Dialogue]:
     """A dialogue a row, with a list of messages. A first message of the system is the context."""
     ids = table.columns.get(columns.dialogue)
-    found: list[Dialogue] = []
-    first_row: dict[str, int] = {}
+    first_row = FirstRows()
     for i, row in enumerate(table.rows):
         name = as_text(ids[i]) if ids else f"row {row}"
-        if not name or name in first_row:
-            problem = f"the dialogue's id stands in row {first_row[name]} too." if name else "the dialogue's id is missing."
+        before = first_row.add(name, row) if name and ids else None
+        if not name or before:
+            problem = f"the dialogue's id stands in row {before} too." if name else "the dialogue's id is missing."
             raise DataError(problem, file=table.path, row=row, column=columns.dialogue)
-        first_row[name] = row
         dialogue = Dialogue(row, name, [])
         try:
             dialogue.turns = _turns_of(table.columns[columns.messages][i], table.path, row, columns.messages)
@@ -132,8 +133,7 @@ def _from_messages(table: Table, columns: DialogueColumns, named: dict[str, str]
             dialogue.context = dialogue.turns.pop(0).text
         facts = {field: as_text(table.columns[column][i]) for field, column in named.items()}
         _add_facts(dialogue, facts, named, table.path, row)
-        found.append(dialogue)
-    return found
+        yield dialogue
 
 
 def _turns_of(messages: object, path: Path, row: int, column: str) -> list[Turn]:
@@ -187,44 +187,48 @@ def _add_facts(dialogue: Dialogue, facts: dict[str, str], named: dict[str, str],
 
 
 def check_dialogues(
-    path: Path, dialogues: Sequence[Dialogue], where: Place, source: str, split_by: str, merge: bool, skip: bool,
-    open_end: bool = False, published: bool = False,
+    path: Path, dialogues: Iterable[Dialogue], where: Place, source: str, split_by: str, merge: bool, skip: bool,
+    open_end: bool = False, published: bool = False, streaming: bool = False,
 ) -> Part:  # fmt: skip
     """Dialogues as `schema.DIALOGUES`, every turn looked at. A published file's empty turns are left out and counted."""
-    records, rows, dropped = [], [], 0
-    problems: list[DataError] = []
-    for dialogue in dialogues:
-        try:
-            if dialogue.error:
-                raise dialogue.error
-            if published:
-                empty = [turn for turn in dialogue.turns if not turn.text.strip()]
-                dialogue.turns = [turn for turn in dialogue.turns if turn.text.strip()]
-                dropped += len(empty)
-            turns = _check_turns(dialogue, path, where, merge, open_end)
-            group = _unit(dialogue, split_by, path)
-            check_names((dialogue.dialogue_id, dialogue.learner_id, dialogue.problem_id), file=path, row=dialogue.row)
-        except DataError as error:
-            problems.append(error)
-            continue
-        records.append(
+    rows, problems, read, dropped = row_numbers(streaming), [], 0, 0
+    with RowWriter(DIALOGUES, streaming) as records:
+        for dialogue in dialogues:
+            read += 1
+            try:
+                if dialogue.error:
+                    raise dialogue.error
+                if published:
+                    empty = [turn for turn in dialogue.turns if not turn.text.strip()]
+                    dialogue.turns = [turn for turn in dialogue.turns if turn.text.strip()]
+                    dropped += len(empty)
+                turns = _check_turns(dialogue, path, where, merge, open_end)
+                group = _unit(dialogue, split_by, path)
+                check_names((dialogue.dialogue_id, dialogue.learner_id, dialogue.problem_id), file=path, row=dialogue.row)
+            except DataError as error:
+                problems.append(error)
+                continue
+            records.append(_record(dialogue, turns, source, group))
+            rows.append(dialogue.row)
+        refuse_bad_rows(problems, skip, rows, path, unit="dialogue")
+        rejected = [(path.name, error.row or 0, str(error)) for error in problems]
+        return Part(path, records.dataset(), rows, rejected, read, dropped)
+
+
+def _record(dialogue: Dialogue, turns: Sequence[Turn], source: str, group: str) -> dict:
+    """A row of `schema.DIALOGUES`."""
+    return {
+        "dialogue_id": dialogue.dialogue_id, "source": source, "learner_id": dialogue.learner_id,
+        "problem_id": dialogue.problem_id, "group_id": group, "problem": dialogue.problem, "solution": dialogue.solution,
+        "context": dialogue.context, "profile": dialogue.profile,
+        "turns": [
             {
-                "dialogue_id": dialogue.dialogue_id, "source": source, "learner_id": dialogue.learner_id,
-                "problem_id": dialogue.problem_id, "group_id": group, "problem": dialogue.problem,
-                "solution": dialogue.solution, "context": dialogue.context, "profile": dialogue.profile,
-                "turns": [
-                    {
-                        "role": t.role, "text": t.text, "move": t.move, "source_move": t.source_move, "target": t.target,
-                        "alternatives": [{"text": text, "move": move} for text, move in t.alternatives],
-                    }
-                    for t in turns
-                ],
+                "role": t.role, "text": t.text, "move": t.move, "source_move": t.source_move, "target": t.target,
+                "alternatives": [{"text": text, "move": move} for text, move in t.alternatives],
             }
-        )  # fmt: skip
-        rows.append(dialogue.row)
-    refuse_bad_rows(problems, skip, records, path, unit="dialogue")
-    rejected = [(path.name, error.row or 0, str(error)) for error in problems]
-    return Part(path, Dataset.from_list(records, features=DIALOGUES), rows, rejected, len(dialogues), dropped)
+            for t in turns
+        ],
+    }  # fmt: skip
 
 
 def _check_turns(dialogue: Dialogue, path: Path, where: Place, merge: bool, open_end: bool) -> list[Turn]:

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
+from .arrow_cache import column_values, keys_of
 from .dialogue_rows import DialogueColumns, Part, check_dialogues, to_dialogues
 from .errors import DataError, in_file
 from .essays import SAMPLE_SCHOOL, find_data_dir, read_hub
@@ -24,6 +25,7 @@ from .splits import (
     connected_groups,
     cross_validation_splits,
     cut_missing,
+    shared_keys,
     shorten,
     text_keys,
 )
@@ -53,7 +55,7 @@ class DialogueDataset(Provenance):
     def move_counts(self, split: str) -> dict[str, int]:
         """How often tutors make each move in `split`, alternatives included; '' is a turn without a named move."""
         counts: Counter[str] = Counter()
-        for turns in self.splits[split]["turns"]:
+        for turns in column_values(self.splits[split], "turns"):
             for turn in turns:
                 if turn["target"]:
                     counts.update([turn["move"], *(other["move"] for other in turn["alternatives"])])
@@ -66,7 +68,7 @@ class DialogueDataset(Provenance):
             fold_0, fold_1, ...: test (the fold), validation (a fifth of the rest), train.
         """
         pool = concatenate_datasets([self.splits["train"], self.splits["validation"]])
-        return cross_validation_splits(pool, _groups(pool), pool["source"][:], k, seed)
+        return cross_validation_splits(pool, _groups(pool), list(column_values(pool, "source")), k, seed)
 
     def summary(self) -> str:
         """Counts by split, for `--check_data` and the log."""
@@ -74,12 +76,15 @@ class DialogueDataset(Provenance):
         lines += [f"  {count:,} left out: {reason}" for reason, count in self.left_out.items()]
         lines += [f"  {'':10} {'dialogues':>9} {'problems':>9} {'turns':>9} {'to learn':>9} {'words':>9}  moves"]
         for split, rows in self.splits.items():
-            turns = [turn for dialogue in rows["turns"] for turn in dialogue]
-            targets = [turn for turn in turns if turn["target"]]
-            words = np.mean([len(turn["text"].split()) for turn in targets])
-            problems = len(set(rows["problem_id"]) - {""})
+            turns, targets, words = 0, 0, 0
+            for dialogue in column_values(rows, "turns"):
+                learnt = [turn["text"] for turn in dialogue if turn["target"]]
+                turns, targets, words = turns + len(dialogue), targets + len(learnt), words + sum(len(t.split()) for t in learnt)
+            problems = np.count_nonzero(np.unique(keys_of(column_values(rows, "problem_id"))))
             moves = ", ".join(f"{move or 'not named'} {n:,}" for move, n in self.move_counts(split).items())
-            lines += [f"  {split:10} {len(rows):9,} {problems:9,} {len(turns):9,} {len(targets):9,} {words:9.1f}  {moves}"]
+            lines += [
+                f"  {split:10} {len(rows):9,} {problems:9,} {turns:9,} {targets:9,} {words / max(targets, 1):9.1f}  {moves}"
+            ]
         return "\n".join([*lines, "  moves: with those of alternatives"])
 
     def facts(self) -> dict:
@@ -107,6 +112,7 @@ def load_dialogues(
     revision: str | None = None,
     max_train_samples: int | None = None,
     max_eval_samples: int | None = None,
+    streaming: bool = False,
 ) -> DialogueDataset:
     """Load tutoring dialogues and split them so that no problem stands on two sides.
 
@@ -131,6 +137,7 @@ def load_dialogues(
         revision: The revision of a Hub data set.
         max_train_samples: Keep a random part of training.
         max_eval_samples: Keep a random part of validation and of test.
+        streaming: Keep the rows of the user's own files on disk, see `arrow_cache`.
 
     Raises:
         DataError: With file, row and column, and never a word of the dialogue.
@@ -145,8 +152,9 @@ def load_dialogues(
     how = {"split_by": split_by or "problem", "merge": merge_turns, "skip": skip_bad_rows}
     names = dataset_name.split("+")
     if files := own_files(train_file, validation_file, test_file):
-        tables = {s: read_table(path, encoding, separator) for s, path in files.items()}
+        tables = {s: read_table(path, encoding, separator, streaming) for s, path in files.items()}
         name = Path(train_file).name
+        how["streaming"] = streaming
         parts = {s: check_dialogues(*to_dialogues(table, columns), name, **how) for s, table in tables.items()}
         _refuse_twins(parts)
         with in_file(train_file):
@@ -188,31 +196,34 @@ def every_reply(dataset: Dataset) -> Dataset:
 
     For training; an evaluation compares with all alternatives of a turn at once.
     """
+    return dataset.map(_every_reply, batched=True, batch_size=256, features=DIALOGUES, desc="good replies")
+
+
+def _every_reply(batch: dict[str, list]) -> dict[str, list]:
     rows = []
-    for row in dataset:
+    for values in zip(*batch.values(), strict=True):
+        row = dict(zip(batch, values, strict=True))
         rows.append({**row, "turns": [{**turn, "alternatives": []} for turn in row["turns"]]})
         for t, turn in enumerate(row["turns"]):
             for k, other in enumerate(turn["alternatives"]):
                 before = [{**said, "target": False, "alternatives": []} for said in row["turns"][:t]]
                 instead = {**turn, **other, "source_move": "", "target": True, "alternatives": []}
                 rows.append({**row, "dialogue_id": f"{row['dialogue_id']}/{t}/{k}", "turns": [*before, instead]})
-    return Dataset.from_list(rows, features=DIALOGUES)
+    return {name: [row[name] for row in rows] for name in batch}
 
 
 # ---- splits ---------------------------------------------------------------------------------------------------------
 
 
-def _histories(dataset: Dataset) -> list[str]:
+def _histories(dataset: Dataset) -> Iterator[str]:
     """What two versions of one dialogue have in common: the problem, and all that is said before the last turn to learn."""
-    keys = []
-    for problem, turns in zip(dataset["problem"], dataset["turns"], strict=True):
+    for problem, turns in zip(column_values(dataset, "problem"), column_values(dataset, "turns"), strict=True):
         last = max((i for i, turn in enumerate(turns) if turn["target"]), default=len(turns))
-        keys.append("\n".join(text_keys([problem, *(turn["text"] for turn in turns[:last])])))
-    return keys
+        yield "\n".join(text_keys([problem, *(turn["text"] for turn in turns[:last])]))
 
 
 def _groups(dataset: Dataset) -> np.ndarray:
-    return connected_groups(dataset["group_id"][:], _histories(dataset))
+    return connected_groups(column_values(dataset, "group_id"), _histories(dataset))
 
 
 def _assemble(parts: dict[str, Part], name: str, split_by: str, seed: int, overlaps: str, protocol: str = "") -> DialogueDataset:
@@ -224,7 +235,7 @@ def _assemble(parts: dict[str, Part], name: str, split_by: str, seed: int, overl
         if len(missing) == 2 and split_by in CIMA_UNITS:
             given = _hold_out(train, seed)
         else:
-            given = cut_missing(given, _groups(train), train["source"][:], seed)
+            given = cut_missing(given, _groups(train), column_values(train, "source"), seed)
         protocol += f"{' and '.join(missing).capitalize()} cut from the training file, by {split_by}, seed {seed}."
     return DialogueDataset(
         DatasetDict({s: given[s] for s in SPLITS}), name, split_by, split_protocol=protocol,
@@ -253,41 +264,46 @@ def _without_overlaps(given: DatasetDict, overlaps: str) -> tuple[DatasetDict, d
     Returns:
         The splits, reason -> number of dialogues left out, and sentences on what was found.
     """
-    keys = {s: {"history": _histories(d), "problem": d["problem_id"][:]} for s, d in given.items()}
+    if len(given) < 2:
+        return given, {}, []
+    keys = {s: {"history": keys_of(_histories(d)), "problem": keys_of(column_values(d, "problem_id"))} for s, d in given.items()}
     names = [s for s in SPLITS if s in given]
     kept, left_out, found = dict(given), {}, []
     for i, split in enumerate(names):
-        drop: set[int] = set()
+        drop = np.zeros(len(given[split]), bool)
         for other in names[i + 1 :]:
             for what in ("history", "problem"):
-                shared = (set(keys[split][what]) & set(keys[other][what])) - {""}
-                if not shared:
+                own, others = keys[split][what], keys[other][what]
+                rows, hit = np.isin(own, others) & (own != 0), np.isin(others, own) & (others != 0)
+                if not rows.any():
                     continue
-                rows = [r for r, key in enumerate(keys[split][what]) if key in shared]
-                hit = sum(key in shared for key in keys[other][what])
                 word = "a dialogue" if what == "history" else "a problem"
-                found.append(f"{hit} of {len(given[other])} dialogues of {other} share {word} with {len(rows)} of {split}.")
+                found.append(f"{hit.sum()} of {len(others)} dialogues of {other} share {word} with {rows.sum()} of {split}.")
                 if overlaps == "problems" or (overlaps == "dialogues" and what == "history"):
-                    drop.update(rows)
-        if drop:
-            left_out[f"dialogues of {split} that share a {overlaps[:-1]} with {' or '.join(names[i + 1 :])}"] = len(drop)
-            kept[split] = given[split].select([r for r in range(len(given[split])) if r not in drop])
+                    drop |= rows
+        if drop.any():
+            left_out[f"dialogues of {split} that share a {overlaps[:-1]} with {' or '.join(names[i + 1 :])}"] = int(drop.sum())
+            kept[split] = given[split].select(np.flatnonzero(~drop))
     return DatasetDict(kept), left_out, found
 
 
 def _refuse_twins(parts: dict[str, Part]) -> None:
     """Refuse a dialogue that stands in two of the user's files from the first word to the last."""
-    seen: dict[str, tuple[str, int]] = {}
-    for split, part in parts.items():
-        for row, dialogue in zip(part.rows, part.dataset, strict=True):
-            key = "\n".join(text_keys([dialogue["problem"], *(turn["text"] for turn in dialogue["turns"])]))
-            other, other_row = seen.setdefault(key, (split, row))
-            if other != split:
-                raise DataError(
-                    f"the dialogue stands in row {other_row} of {parts[other].path.name} ({other}) too.", file=part.path, row=row,
-                    expected="no dialogue in two splits, or the test result means nothing",
-                    fix="Take it out of one of the files.",
-                )  # fmt: skip
+    if len(parts) < 2:
+        return
+    keys = {split: keys_of(_whole(part.dataset)) for split, part in parts.items()}
+    for split, other, row, other_row in shared_keys(keys):
+        raise DataError(
+            f"the dialogue stands in row {parts[split].rows[row]} of {parts[split].path.name} ({split}) too.",
+            file=parts[other].path, row=parts[other].rows[other_row],
+            expected="no dialogue in two splits, or the test result means nothing", fix="Take it out of one of the files.",
+        )  # fmt: skip
+
+
+def _whole(dataset: Dataset) -> Iterator[str]:
+    """What a dialogue says from the first word to the last."""
+    for problem, turns in zip(column_values(dataset, "problem"), column_values(dataset, "turns"), strict=True):
+        yield "\n".join(text_keys([problem, *(turn["text"] for turn in turns)]))
 
 
 def _combine(sets: Sequence[DialogueDataset]) -> DialogueDataset:
@@ -352,7 +368,7 @@ def _built_in(name: str, data_dir: str | Path | None, split_by: str | None, over
     return data
 
 
-def _read_sample_school(path: Path) -> list[Dialogue]:
+def _read_sample_school(path: Path) -> Iterator[Dialogue]:
     """The embedded default, see sample_school/README.md: fictional learners and their tutors on school mathematics."""
     columns = DialogueColumns(
         messages="turns", problem_id="problem_id", problem="problem", solution="solution", profile="profile",

@@ -84,7 +84,7 @@ def add_mastery(splits: DatasetDict, mastery: dict[str, str]) -> DatasetDict:
     """
     found = DatasetDict(
         {
-            s: rows.add_column("mastery", [mastery.get(learner, "") for learner in rows["learner_id"]])
+            s: rows.map(_mastery_of, batched=True, fn_kwargs={"mastery": mastery}, desc=f"mastery of {s}")
             for s, rows in splits.items()
         }
     )
@@ -94,6 +94,10 @@ def add_mastery(splits: DatasetDict, mastery: dict[str, str]) -> DatasetDict:
             fix="Name the learner's column of the dialogues with --learner_column.",
         )  # fmt: skip
     return found
+
+
+def _mastery_of(batch: dict[str, list], mastery: dict[str, str]) -> dict[str, list[str]]:
+    return {"mastery": [mastery.get(learner, "") for learner in batch["learner_id"]]}
 
 
 def _share(value: object, path: Path, row: int, column: str) -> float:

@@ -114,7 +114,7 @@ def main(argv: list[str] | None = None) -> dict:
         columns=columns, split_by=data_args.split_by, overlaps=args.overlaps, merge_turns=args.merge_turns,
         seed=data_args.split_seed, encoding=data_args.file_encoding, separator=data_args.separator,
         skip_bad_rows=data_args.skip_bad_rows, max_train_samples=data_args.max_train_samples,
-        max_eval_samples=data_args.max_eval_samples,
+        max_eval_samples=data_args.max_eval_samples, streaming=data_args.streaming,
     )  # fmt: skip
     mastery = mastery_in_words(read_mastery(args.mastery_file)) if args.mastery_file else {}
     logging.info("%s", data.summary())
@@ -143,7 +143,7 @@ def main(argv: list[str] | None = None) -> dict:
         return TutoringTrainer(
             settings=settings, splits=add_mastery(splits, mastery), checkpoint=checkpoint, model_args=model_args,
             size=EvaluationSize(args.test_replies, args.asked_moves, args.simulated_students), packing=language_args.packing,
-            model=model, args=training_args, processing_class=tokenizer,
+            workers=data_args.preprocessing_num_workers, model=model, args=training_args, processing_class=tokenizer,
         )  # fmt: skip
 
     if data_args.check_data:

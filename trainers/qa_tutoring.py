@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from . import report, tutoring_report
@@ -18,6 +18,7 @@ from .answer_leaks import can_leak, leaks
 from .artifact import load_artifact
 from .baselines.qa_tutoring import constant_replies, nearest_replies, predicted_moves
 from .checkpoints import find_checkpoint, load_tokenizer
+from .columns import column_array, column_values
 from .intervals import bootstrap_counts, interval_of
 from .language_models.generation import generate_replies
 from .language_models.loading import load_trained_language_model
@@ -40,7 +41,7 @@ from .tutoring_evaluation import (
     reply_metrics,
     similarity,
 )
-from .tutoring_settings import TutoringSettings, beginnings, encode, encode_history, split_move
+from .tutoring_settings import TOKENS, TutoringSettings, beginnings, encode, encode_history, split_move
 
 logger = logging.getLogger(__name__)
 
@@ -72,28 +73,31 @@ class TutoringTrainer(LanguageModelTrainer):
         splits: train, validation and test with the columns of `edu_datasets.schema.DIALOGUES` and `mastery`. Training learns the
             targets alone, not their alternatives: `edu_datasets.every_reply` makes rows of those.
         size: Of the evaluation.
+        workers: Processes that turn texts into tokens; None for this one.
         kwargs: As for `LanguageModelTrainer`.
 
     Raises:
         ConfigurationError: sacrebleu is missing, or a dialogue does not fit into `max_length`.
     """
 
-    def __init__(self, *, settings: TutoringSettings, splits: DatasetDict, size: EvaluationSize, **kwargs):
+    def __init__(
+        self, *, settings: TutoringSettings, splits: DatasetDict, size: EvaluationSize, workers: int | None = None, **kwargs
+    ):  # fmt: skip
         check_sacrebleu()
         most = getattr(kwargs["model"].config, "max_position_embeddings", None)
         if most is not None and settings.max_length > most:
             raise ConfigurationError(f"--max_length is {settings.max_length:,}; the model reads {most:,} tokens at most.")
         self.settings, self.splits, self.size, self.row_column = settings, splits, size, "dialogue"
+        self.workers = workers
         self.rows = self._encode(splits, settings, kwargs["processing_class"])
         super().__init__(stop=settings.stop, train_dataset=self.rows["train"], eval_dataset=self.rows["validation"], **kwargs)
 
-    @staticmethod
-    def _encode(splits: DatasetDict, settings: TutoringSettings, tokenizer: PreTrainedTokenizerBase) -> DatasetDict:
+    def _encode(self, splits: DatasetDict, settings: TutoringSettings, tokenizer: PreTrainedTokenizerBase) -> DatasetDict:
         return DatasetDict(
             {
                 split: rows.map(
-                    encode, batched=True, batch_size=64, with_indices=True, remove_columns=rows.column_names,
-                    fn_kwargs={"settings": settings, "tokenizer": tokenizer}, desc=f"tokens of {split}",
+                    encode, batched=True, batch_size=64, with_indices=True, remove_columns=rows.column_names, features=TOKENS,
+                    fn_kwargs={"settings": settings, "tokenizer": tokenizer}, num_proc=self.workers, desc=f"tokens of {split}",
                 )
                 for split, rows in splits.items()
             }
@@ -103,7 +107,7 @@ class TutoringTrainer(LanguageModelTrainer):
         """As in `EduTrainer`; the cost also has the tutor's tokens a second, those that were learnt."""
         cost = super().fit()
         if "train_tokens_per_second" in cost:
-            learnt = cost["epochs"] * sum(self.train_dataset["learnt"])
+            learnt = cost["epochs"] * int(column_array(self.train_dataset, "learnt").sum())
             cost["train_tutor_tokens_per_second"] = round(learnt / cost["train_seconds"], 1)
         return cost
 
@@ -162,13 +166,14 @@ class TutoringTrainer(LanguageModelTrainer):
         tokens are not, so that a tutor that names its moves is not praised for them.
         """
         test = self.splits["test"]
-        units = [problem or dialogue for problem, dialogue in zip(test["problem_id"], test["dialogue_id"], strict=True)]
-        tokens = np.bincount(plain_rows["dialogue"], plain_rows["learnt"], minlength=len(test))
+        ids = (column_values(test, name) for name in ("problem_id", "dialogue_id"))
+        units = [problem or dialogue for problem, dialogue in zip(*ids, strict=True)]
+        tokens = np.bincount(column_array(plain_rows, "dialogue"), column_array(plain_rows, "learnt"), minlength=len(test))
         counts = bootstrap_counts(units, BOOTSTRAP_DRAWS, self.args.seed)
         values, drawn = {}, {}
         for name, nats in likelihoods.items():
             rows = plain_rows if name == BASE else self.rows["test"]
-            nats = np.bincount(rows["dialogue"], nats, minlength=len(test))
+            nats = np.bincount(column_array(rows, "dialogue"), nats, minlength=len(test))
             values[name] = float(np.exp(nats.sum() / tokens.sum()))
             drawn[name] = np.exp(counts @ nats / np.maximum(counts @ tokens, 1))
         spans = {name: {"perplexity": value, "interval": list(interval_of(drawn[name]))} for name, value in values.items()}
@@ -215,12 +220,17 @@ class TutoringTrainer(LanguageModelTrainer):
 
     def check(self, summary: str, rejected: Sequence[tuple]) -> dict:
         """What `--check_data` prints: counts, rows left out, tokens, the cost of a training. Trains nothing."""
-        tokens = {
-            split: {"rows": len(rows), "tokens": sum(rows["length"]), "learnt": sum(rows["learnt"]),
-                    "longest": max(rows["length"]), "shortened": sum(turns > 0 for turns in rows["shortened"])}
-            for split, rows in self.rows.items()
-        }  # fmt: skip
+        tokens = {}
+        for split, rows in self.rows.items():
+            length, learnt = column_array(rows, "length"), int(column_array(rows, "learnt").sum())
+            tokens[split] = {"rows": len(rows), "tokens": int(length.sum()), "learnt": learnt, "longest": int(length.max())}
+            tokens[split]["shortened"] = self._shortened(rows)
         return report.print_check(summary, rejected, {**tokens, "training": self.estimate_cost()})
+
+    @staticmethod
+    def _shortened(rows: Dataset) -> int:
+        """How many rows had turns left out before them."""
+        return int((column_array(rows, "shortened") > 0).sum())
 
     def save_run(self, results: dict, predictions: dict[str, Any], facts: dict, merge_adapter: bool) -> dict[str, Any]:
         """Save the tutor with all it needs and write the report; the content of metrics.json is returned.
@@ -234,9 +244,10 @@ class TutoringTrainer(LanguageModelTrainer):
         output, settings, cases = Path(self.args.output_dir), self.settings, predictions["cases"]
         protocol = {"dataset": facts["dataset_name"], "split": facts["split_protocol"], "seed": self.args.seed}
         protocol |= {k: facts[k] for k in ("rows", "left_out", "warnings", "split_by", "moves")}
-        protocol |= {"replied_to": len(cases), "learnt_tokens": sum(self.rows["train"]["learnt"]), "packed": self.packed}
+        learnt = int(column_array(self.rows["train"], "learnt").sum())
+        protocol |= {"replied_to": len(cases), "learnt_tokens": learnt, "packed": self.packed}
         protocol |= {"replies_found_by": settings.replies_found_by, "base_quantization": self.checkpoint.quantization}
-        protocol |= {"shortened": {s: sum(n > 0 for n in rows["shortened"]) for s, rows in self.rows.items()}}
+        protocol |= {"shortened": {s: self._shortened(rows) for s, rows in self.rows.items()}}
         protocol |= {"generation": "greedy", "max_new_tokens": settings.max_new_tokens}
         studies = {k: facts[k] for k in ("search", "cross_validation") if k in facts}
         metrics = {**results, "cost": self.whole_cost(facts["cost"]), "protocol": protocol, **studies}

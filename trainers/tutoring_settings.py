@@ -22,6 +22,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from datasets import Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from .language_models.chat import TRIED, Message, encode_chat, encode_prompt
@@ -42,6 +43,13 @@ INSTRUCTION = (
 )
 MOVE = re.compile(r"\s*\[(\w+)\]\s*")
 ROLES = {"learner": "user", "tutor": "assistant"}
+TOKENS = Features(
+    {
+        "dialogue": Value("int64"), "input_ids": List(Value("int32")), "labels": List(Value("int32")), "length": Value("int64"),
+        "learnt": Value("int64"), "shortened": Value("int32"),
+    }
+)  # fmt: skip
+"""A row that is learnt, see `encode`."""
 
 
 @dataclass
@@ -110,7 +118,7 @@ def encode(
         A row a window: dialogue (row number), input_ids, labels, length (tokens), learnt (labelled tokens), shortened (turns that
         were left out before it).
     """
-    rows: dict[str, list] = {k: [] for k in ("dialogue", "input_ids", "labels", "length", "learnt", "shortened")}
+    rows: dict[str, list] = {k: [] for k in TOKENS}
     dialogues = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
     for number, dialogue in zip(indices, dialogues, strict=True):
         for ids, labels, left_out in _windows(dialogue, settings, tokenizer, number):
