@@ -60,7 +60,7 @@ from trainers.model_selection import folder_name
 from trainers.parser import ConfigurationError, RecipeParser
 
 CANARY = "Zq7x"  # in every text and id of a learner; no message may hold it
-FEW, MANY = 40, 2000
+FEW, MANY = 25, 1000  # files a loader, in the short form and in full
 
 # ---- what may stand in a cell ---------------------------------------------------------------------------------------
 
@@ -155,6 +155,7 @@ class Loader:
         units: How many rows records are: of dialogues a turn a row is none.
         kinds: The kinds of files that can hold it.
         document: The first file as json that has more than cells.
+        streams: It can read with --streaming.
     """
 
     files: dict[str, list[dict]]
@@ -164,6 +165,7 @@ class Loader:
     units: Callable[[list[dict]], int] = len
     kinds: tuple[str, ...] = KINDS
     document: list | dict | None = None
+    streams: bool = False
 
 
 @dataclass
@@ -175,11 +177,17 @@ class Fuzzed:
     data: bytes
     rows: int | None  # None where nobody can say
     skip: bool
+    streaming: bool = False
 
 
 def is_row(row: list, kind: str) -> bool:
     """Whether a reader sees a row: an empty line of csv is none."""
     return kind not in TEXT_KINDS or any(map(as_cell, row))
+
+
+def ways(loader: Loader) -> st.SearchStrategy:
+    """Whether bad rows are skipped, and whether rows stay on disk."""
+    return st.tuples(st.integers(0, 3).map(bool), st.booleans() if loader.streams else st.just(False))
 
 
 @st.composite
@@ -213,7 +221,7 @@ def tables(draw, loader: Loader) -> Fuzzed:
     if kind in TEXT_KINDS and draw(st.integers(0, 19)) == 0:
         header, rows = [as_cell(v) for v in rows[0]], rows[1:] or rows  # as if the file had none
     there = [dict(zip(header, row, strict=True)) for row in rows if is_row(row, kind)]
-    return Fuzzed(name, kind, as_bytes(kind, header, rows), loader.units(there), draw(st.integers(0, 3)) > 0)
+    return Fuzzed(name, kind, as_bytes(kind, header, rows), loader.units(there), *draw(ways(loader)))
 
 
 @st.composite
@@ -239,7 +247,7 @@ def damaged(draw, loader: Loader) -> Fuzzed:
         else:
             data[at:at] = data[max(0, at - 40) : at]
     kind = draw(st.sampled_from((kind, kind, kind, *KINDS)))
-    return Fuzzed(name, kind, bytes(data), None, draw(st.integers(0, 3)) > 0)
+    return Fuzzed(name, kind, bytes(data), None, *draw(ways(loader)))
 
 
 @st.composite
@@ -257,7 +265,7 @@ def nested(draw, loader: Loader) -> Fuzzed:
             del inside[key]
         if not any(True for _ in _places(document)):
             break
-    return Fuzzed(next(iter(loader.files)), "json", json.dumps(document).encode(), None, draw(st.integers(0, 3)) > 0)
+    return Fuzzed(next(iter(loader.files)), "json", json.dumps(document).encode(), None, *draw(ways(loader)))
 
 
 def _places(value: object) -> Iterator[tuple]:
@@ -279,11 +287,13 @@ def essays() -> Loader:
         for i in range(30)
     ]  # fmt: skip
 
-    def load(paths, skip):
+    def load(paths, skip, **more):
         columns = EssayColumns("text", ["score"], "prompt", "id", "pupil", ["first"], ["second"], ["group"])
-        return load_essays(train_file=paths["essays"], columns=columns, skip_bad_rows=skip)
+        return load_essays(train_file=paths["essays"], columns=columns, skip_bad_rows=skip, **more)
 
-    return Loader({"essays": rows}, load, ("id", "pupil", "text"), rows=lambda data: sum(map(len, data.splits.values())))
+    return Loader(
+        {"essays": rows}, load, ("id", "pupil", "text"), rows=lambda data: sum(map(len, data.splits.values())), streams=True
+    )
 
 
 def prompts() -> Loader:
@@ -329,14 +339,14 @@ def answers_of(learners: int = 24, each: int = 5) -> list[dict]:
 
 
 def responses() -> Loader:
-    def load(paths, skip):
+    def load(paths, skip, **more):
         columns = ResponseColumns("pupil", "right", "skill", "item", "at")
-        return load_responses(train_file=paths["answers"], columns=columns, skip_bad_rows=skip, sort_by_time=True)
+        return load_responses(train_file=paths["answers"], columns=columns, skip_bad_rows=skip, sort_by_time=True, **more)
 
     def rows(data):
         return sum(len(c) for split in data.splits.values() for c in split["correct"])
 
-    return Loader({"answers": answers_of()}, load, ("pupil",), rows)
+    return Loader({"answers": answers_of()}, load, ("pupil",), rows, streams=True)
 
 
 def questions(free: bool, **more) -> Loader:
@@ -349,11 +359,11 @@ def questions(free: bool, **more) -> Loader:
         for i in range(30)
     ]  # fmt: skip
 
-    def load(paths, skip):
+    def load(paths, skip, **more):
         columns = PassageColumns("context", "question", ["answers"], None, None, "id", "lesson", ["kind"], ["wrong"])
-        return load_passages(train_file=paths["questions"], columns=columns, free_answers=free, skip_bad_rows=skip)
+        return load_passages(train_file=paths["questions"], columns=columns, free_answers=free, skip_bad_rows=skip, **more)
 
-    return Loader({"questions": rows}, load, ("id", "context", "question", "answers", "wrong"), used_questions)
+    return Loader({"questions": rows}, load, ("id", "context", "question", "answers", "wrong"), used_questions, streams=True)
 
 
 def used_questions(data) -> int:
@@ -369,14 +379,14 @@ def turns() -> Loader:
             move = "hint" if role == "tutor" else ""
             rows.append(facts | {"role": role, "text": f"{CANARY} turn {d}.{t} is {d * t}", "move": move})
 
-    def load(paths, skip):
+    def load(paths, skip, **more):
         columns = DialogueColumns("dialogue", "role", "text", move="move", problem="problem", learner="pupil")
-        return load_dialogues(train_file=paths["turns"], columns=columns, skip_bad_rows=skip, merge_turns=True)
+        return load_dialogues(train_file=paths["turns"], columns=columns, skip_bad_rows=skip, merge_turns=True, **more)
 
     def dialogues(rows):
         return len({str(row.get("dialogue")) for row in rows})
 
-    return Loader({"turns": rows}, load, ("dialogue", "pupil", "problem", "text"), used_questions, dialogues)
+    return Loader({"turns": rows}, load, ("dialogue", "pupil", "problem", "text"), used_questions, dialogues, streams=True)
 
 
 def messages() -> Loader:
@@ -389,12 +399,14 @@ def messages() -> Loader:
 
     rows = [{"dialogue_id": f"{CANARY}{d}", "messages": said(d), "task": f"Work out {d} + 1/2."} for d in range(12)]
 
-    def load(paths, skip):
+    def load(paths, skip, **more):
         columns = DialogueColumns(problem="task", move="move")
-        return load_dialogues(train_file=paths["chats"], columns=columns, skip_bad_rows=skip)
+        return load_dialogues(train_file=paths["chats"], columns=columns, skip_bad_rows=skip, **more)
 
     kinds = ("json", "jsonl", "parquet")
-    return Loader({"chats": rows}, load, ("dialogue_id", "messages", "task"), used_questions, kinds=kinds, document=rows)
+    return Loader(
+        {"chats": rows}, load, ("dialogue_id", "messages", "task"), used_questions, kinds=kinds, document=rows, streams=True
+    )
 
 
 def squad() -> Loader:
@@ -410,10 +422,10 @@ def squad() -> Loader:
 
     document = {"version": "2.0", "data": [{"title": f"{CANARY} {n}", "paragraphs": [paragraph(n)]} for n in range(10)]}
 
-    def load(paths, skip):
-        return load_passages(train_file=paths["squad"], skip_bad_rows=skip)
+    def load(paths, skip, **more):
+        return load_passages(train_file=paths["squad"], skip_bad_rows=skip, **more)
 
-    return Loader({"squad": []}, load, rows=used_questions, kinds=("json",), document=document)
+    return Loader({"squad": []}, load, rows=used_questions, kinds=("json",), document=document, streams=True)
 
 
 def open_dialogues() -> Loader:
@@ -556,7 +568,7 @@ def check(loader: Loader, fuzzed: Fuzzed, folder: Path) -> str:
     log, root = Told(), logging.getLogger()
     root.addHandler(log)
     try:
-        data = loader.load(files, fuzzed.skip)
+        data = loader.load(files, fuzzed.skip, **({"streaming": True} if fuzzed.streaming else {}))
     except (DataError, ConfigurationError) as error:
         message = str(error)
         assert error.exit_code == 2 and any(path.name in message for path in files.values()), message
@@ -593,6 +605,11 @@ def fuzz(strategy, check: Callable[[object], str], full: bool, name: str, few: i
     print(f"\n{name}: {counts.total():,} examples, " + ", ".join(f"{n:,} {what}" for what, n in sorted(counts.items())))
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDU_RECIPES_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def full(request) -> bool:
     return request.config.getoption("--full")
@@ -625,6 +642,70 @@ def test_changed_tables_are_read_or_refused(name, tmp_path, full):
 def test_damaged_files_are_read_or_refused(name, tmp_path, full):
     loader = LOADERS[name]
     fuzz(damaged(loader), lambda fuzzed: check(loader, fuzzed, tmp_path), full, f"damaged files of {name}", FEW // 2, MANY // 2)
+
+
+# ---- what was found -------------------------------------------------------------------------------------------------
+
+FOUND = {
+    "half a character in a name": ("responses", "answers", "jsonl", {3: {"pupil": "a\ud800"}}, "row 4", "half a character"),
+    "a zero byte in an essay's id": ("essays", "essays", "json", {0: {"id": "a\x00b"}}, "row 1", "zero byte"),
+    "a score that no float can hold": ("essays", "essays", "json", {2: {"score": 10**400}}, "row 3", "not a score"),
+    "a highest score likewise": ("prompts", "prompts", "json", {1: {"score_max": 10**400}}, "row 2", "not a score"),
+    "a time without end": ("responses", "answers", "csv", {3: {"at": "inf"}}, "row 5", "not a time"),
+    "a topic whose topic above is missing further up": (
+        "resources", "topics", "csv", {0: {"parent": "t2"}, 2: {"parent": "nowhere"}}, "row 4", "there is no such topic"),
+    "an offset that is no place": (
+        "literal answers", "questions", "jsonl", {5: {"answers": [{"text": "rang", "answer_start": float("inf")}]}}, "row 6",
+        "the offset is no whole number"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOUND)
+def test_what_ended_in_a_traceback_is_refused_by_its_row(case, tmp_path):
+    name, file, kind, changes, *words = FOUND[case]
+    loader = LOADERS[name]
+    rows = [row | changes.get(i, {}) for i, row in enumerate(loader.files[file])]
+    paths = {other: tmp_path / f"{other}.{kind}" for other in loader.files}
+    for other, path in paths.items():
+        path.write_bytes(as_file(kind, rows if other == file else loader.files[other]))
+    with pytest.raises(DataError) as error:
+        loader.load(paths, False)
+    assert [word for word in (f"{file}.{kind}", *words) if word not in str(error.value)] == [], error.value
+
+
+def test_a_concept_may_be_called_two_in_superscript(tmp_path):
+    loader = LOADERS["responses"]
+    data = as_file("csv", [row | {"skill": row["skill"].replace("angles", "²")} for row in loader.files["answers"]])
+    assert check(loader, Fuzzed("answers", "csv", data, len(loader.files["answers"]), False), tmp_path) == "read"
+
+
+def test_a_number_of_thousands_of_digits_is_no_json(tmp_path):
+    path = tmp_path / "essays.jsonl"
+    path.write_text('{"text": "fine", "score": 1}\n{"text": "long", "score": ' + "9" * 5000 + "}\n")
+    with pytest.raises(DataError, match="essays.jsonl, row 2: not valid json"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_parquet_file_with_damaged_letters_is_refused(streaming, tmp_path):
+    path = tmp_path / "essays.parquet"
+    data = as_file("parquet", [{"text": "abcdefgh" * 4}])
+    path.write_bytes(data.replace(b"abcdefgh", b"abc\xddefgh"))
+    with pytest.raises(DataError, match="essays.parquet: not a readable parquet file"):
+        read_table(path, streaming=streaming)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Zq7x", "Zq7x,fractions,0.5", "Zq7x,R1,2026-09-01", "Zq7x,R1,1e+37", "Zq7x,learner", "Zq7x,Zq7x", '{"id": "Zq7x"}',
+     "Zq7x was here."],
+)  # fmt: skip
+def test_a_first_row_that_may_be_a_learner_is_not_told(header, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text(f"{header}\n{header.replace('Zq7x', 'other')}\n")
+    with pytest.raises(DataError) as error:
+        read_table(path).column("pupil", "--learner_column")
+    assert CANARY not in str(error.value) and "log.csv" in str(error.value)
 
 
 # ---- predict.py -----------------------------------------------------------------------------------------------------
@@ -735,8 +816,8 @@ def test_predictions_are_made_or_refused(name, tmp_path, full, request, monkeypa
     loader = predicting(task, model, tmp_path)
     module = importlib.import_module(f"predictions.{json.loads((model / 'edu_recipes.json').read_text())['task']}")
     monkeypatch.setattr(module, "load", functools.cache(module.load))
-    many = MANY // (40 if task.slow else 10)
-    fuzz(tables(loader), lambda fuzzed: check(loader, fuzzed, tmp_path), full, f"tables to predict {name}", FEW // 4, many)
+    many = MANY // (50 if task.slow else 10)
+    fuzz(tables(loader), lambda fuzzed: check(loader, fuzzed, tmp_path), full, f"tables to predict {name}", FEW // 3, many)
 
 
 # ---- options --------------------------------------------------------------------------------------------------------
