@@ -70,9 +70,8 @@ class LengthBatchSampler:
             for start in range(0, self.updates, POOL):
                 pool = slice(cuts[start], cuts[min(start + POOL, self.updates)])
                 order[pool] = order[pool][np.argsort(self.lengths[order[pool]], kind="stable")]
-        batches = [order[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
         for i in rng.permutation(self.updates):
-            for part in np.array_split(batches[i], self.parts):
+            for part in np.array_split(order[cuts[i] : cuts[i + 1]], self.parts):
                 yield part.tolist()
 
     def examples_of(self, update: int, processes: Sequence[int]) -> list[int]:
