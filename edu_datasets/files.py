@@ -69,6 +69,8 @@ class Table:
         """
         if name in self.columns:
             return self.columns[name]
+        if not self.columns:
+            raise DataError("the rows have no columns.", file=self.path, expected=f"a column '{name}'")
         if not all(map(_is_name, self.columns)) or any(c in self.columns[c][:100] for c in self.columns):
             # a first essay or learner, or what stands below it too: not names, do not print it
             raise DataError(
