@@ -75,7 +75,7 @@ def to_dialogues(table: Table, columns: DialogueColumns) -> tuple[Path, Iterator
     if columns == DialogueColumns() and columns.role not in table.columns:
         raise DataError(
             "there is neither a column 'messages' nor a column 'role'.", file=table.path,
-            expected=f"one of the columns {', '.join(map(repr, table.columns))}",
+            expected=f"one of the columns {', '.join(map(repr, table.columns))}" if table.has_names() else "a header with one of them",
             fix="Name a list of turns with --messages_column, or columns with a turn a row with --role_column and --text_column.",
         )  # fmt: skip
     return table.path, _from_turns(table, columns, named), lambda d, i, key: _in_rows(d, i, columns, key)

@@ -57,6 +57,10 @@ class Table:
         columns = {name: [v for v, k in zip(values, keep, strict=True) if k] for name, values in self.columns.items()}
         return Table(self.path, columns, [row for row, k in zip(self.rows, keep, strict=True) if k])
 
+    def has_names(self) -> bool:
+        """Whether the columns are called by names, which may be told; else the first row may be an essay, or a learner."""
+        return all(map(_is_name, self.columns)) and not any(c in self.columns[c][:100] for c in self.columns)
+
     def column(self, name: str, option: str) -> Sequence:
         """The values of column `name`.
 
@@ -71,8 +75,7 @@ class Table:
             return self.columns[name]
         if not self.columns:
             raise DataError("the rows have no columns.", file=self.path, expected=f"a column '{name}'")
-        if not all(map(_is_name, self.columns)) or any(c in self.columns[c][:100] for c in self.columns):
-            # a first essay or learner, or what stands below it too: not names, do not print it
+        if not self.has_names():
             raise DataError(
                 f"there is no column '{name}', and the first row does not look like a header.",
                 file=self.path,
