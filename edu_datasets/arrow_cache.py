@@ -205,6 +205,9 @@ class FirstRows:
         self._keys, self._rows = np.empty(0, np.uint64), np.empty(0, np.int64)
         self._new: dict[int, int] = {}
 
+    def __contains__(self, key: str) -> bool:
+        return self.find(key) is not None
+
     def find(self, key: str) -> int | None:
         """The row in which `key` stood first; None where it did not."""
         number = key_of(key)
@@ -235,10 +238,11 @@ class FirstRows:
             return
         self._new[number] = row
         if len(self._new) >= 16 * BLOCK:
-            keys = np.concatenate([self._keys, np.fromiter(self._new, np.uint64, len(self._new))])
-            rows = np.concatenate([self._rows, np.fromiter(self._new.values(), np.int64, len(self._new))])
-            order = np.argsort(keys)
-            self._keys, self._rows, self._new = keys[order], rows[order], {}
+            keys = np.fromiter(self._new, np.uint64, len(self._new))
+            rows, order = np.fromiter(self._new.values(), np.int64, len(self._new)), np.argsort(keys)
+            places = np.searchsorted(self._keys, keys[order])
+            self._keys = np.insert(self._keys, places, keys[order])
+            self._rows, self._new = np.insert(self._rows, places, rows[order]), {}
 
 
 def key_of(text: str) -> int:
@@ -254,3 +258,9 @@ def keys_of(texts: Iterable[str]) -> np.ndarray:
 def row_numbers(streaming: bool) -> array | list[int]:
     """An empty list of row numbers, of 8 bytes each with `streaming`."""
     return array("q") if streaming else []
+
+
+def numbers_on_disk(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """Zeros in a nameless file that is mapped into memory."""
+    with tempfile.TemporaryFile(dir=cache_folder(), suffix=".numbers") as file:
+        return np.memmap(file, dtype, "w+", shape=shape)

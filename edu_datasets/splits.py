@@ -34,17 +34,21 @@ def connected_groups(*keys: Iterable[str]) -> np.ndarray:
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    a, b, n = [], [], 0
-    for values in keys:
+    group = np.empty(0, np.int32)
+    for i, values in enumerate(keys):
         found = keys_of(values)
-        n = len(found)
         _, first, number = np.unique(found, return_index=True, return_inverse=True)
-        rows = np.flatnonzero(found).astype(np.int32)  # 0 is unknown
-        a.append(rows)
-        b.append(first[number[rows]].astype(np.int32))
-    a, b = np.concatenate(a), np.concatenate(b)
-    edges = coo_matrix((np.ones(len(a), bool), (a, b)), shape=(n, n))
-    return connected_components(edges, directed=False)[1].astype(np.int64)
+        joined = np.where(found, first[number], np.arange(len(found))).astype(np.int32)  # to the first row; 0 is unknown
+        if not i:
+            group = joined
+            continue
+        edges = np.flatnonzero(group != group[joined])
+        if len(edges):
+            a, b = group[edges], group[joined[edges]]
+            graph = coo_matrix((np.ones(len(edges), bool), (a, b)), shape=(len(group),) * 2)
+            group = connected_components(graph, directed=False)[1][group]
+    _, first, number = np.unique(group, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[number].astype(np.int64)  # numbered as they come
 
 
 def k_folds(groups: Sequence[int], strata: Iterable[str], k: int, seed: int) -> list[np.ndarray]:
