@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from .arrow_cache import column_values, keys_of
+from .arrow_cache import RowWriter, column_values, keys_of
 from .errors import DataError, in_file
 from .essays import SAMPLE_SCHOOL, find_data_dir, read_hub
 from .files import Table, decode, own_files, read_bytes, read_table, unknown_data_set
@@ -244,37 +244,37 @@ def add_unanswerable(dataset: Dataset, share: float, seed: int) -> Dataset:
     """
     if not 0 <= share < 1:
         raise DataError("the share of unanswerable questions is not below 1.", found=share, expected="0 to 1, 1 excluded")
-    contexts = dict(zip(dataset["passage_id"], dataset["context"], strict=True))
-    in_story = defaultdict(list)
-    for story, passage in dict.fromkeys(zip(dataset["story_id"], dataset["passage_id"], strict=True)):
-        in_story[story].append(passage)
-    answerable = np.flatnonzero(dataset["answerable"])
+    passage, story = (keys_of(column_values(dataset, name)) for name in ("passage_id", "story_id"))
+    answerable = np.flatnonzero(np.fromiter(column_values(dataset, "answerable"), bool))
     wanted = round((share * len(dataset) - (len(dataset) - len(answerable))) / (1 - share))
-    if wanted > 0 and dataset["story_id"][:] == dataset["passage_id"][:]:
+    if wanted > 0 and np.array_equal(passage, story):
         raise DataError(
             "unanswerable questions are put to another text of their story, and nothing says which texts are of one story.",
             fix="Name the column that says it with --story_column, or leave --unanswerable_share out.",
         )
+    first = np.sort(np.unique(passage, return_index=True)[1])  # where each passage stands first, a story's after the other's
+    first = first[np.argsort(story[first], kind="stable")]
+    stories = story[first]
     rng = np.random.default_rng(seed)
-    made: list[dict] = []
-    for i in rng.permutation(answerable).tolist():
-        if len(made) >= wanted:
-            break
-        row = dataset[i]
-        passages = in_story[row["story_id"]]
-        for passage in (passages[j] for j in rng.permutation(len(passages))):
-            text = contexts[passage]
-            if text in row["context"] or row["context"] in text:
-                continue
-            spans = [best_span(text, answer) for answer in row["answers"]]
-            if all(span is None or span.f1 < ELSEWHERE_F1 for span in spans):
-                nothing = {"answers": [], "answer_starts": [], "answer_ends": [], "answer_f1s": [], "distractors": []}
-                name = f"{row['question_id']} @ {passage}"
-                made.append({**row, **nothing, "question_id": name, "passage_id": passage, "context": text, "answerable": False})
+    with RowWriter(PASSAGES, bool(dataset.cache_files)) as made:
+        for i in rng.permutation(answerable):
+            if len(made) >= wanted:
                 break
-    if len(made) < wanted:
-        logger.warning("%d of %d wanted unanswerable questions could be made", len(made), wanted)
-    return concatenate_datasets([dataset, Dataset.from_list(made, features=PASSAGES)]) if made else dataset
+            row, (start, end) = dataset[int(i)], np.searchsorted(stories, [story[i], story[i] + np.uint64(1)])
+            for j in rng.permutation(end - start):
+                other = dataset[int(first[start + j])]
+                text = other["context"]
+                if text in row["context"] or row["context"] in text:
+                    continue
+                spans = [best_span(text, answer) for answer in row["answers"]]
+                if all(span is None or span.f1 < ELSEWHERE_F1 for span in spans):
+                    nothing = {"answers": [], "answer_starts": [], "answer_ends": [], "answer_f1s": [], "distractors": []}
+                    nothing |= {"question_id": f"{row['question_id']} @ {other['passage_id']}", "answerable": False}
+                    made.append({**row, **nothing, "passage_id": other["passage_id"], "context": text})
+                    break
+        if len(made) < wanted:
+            logger.warning("%d of %d wanted unanswerable questions could be made", len(made), wanted)
+        return concatenate_datasets([dataset, made.dataset()]) if len(made) else dataset
 
 
 # ---- splits ---------------------------------------------------------------------------------------------------------
