@@ -6,10 +6,12 @@ learners; `edu-recipes clear-cache` empties it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import tempfile
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,23 +116,23 @@ class StoredColumn(Sequence):
         i = i + len(self) if i < 0 else i
         if not 0 <= i < len(self):
             raise IndexError(i)
-        values, start = self.rows.block_of(i)
-        return values[self.name][i - start]
+        number = self.rows.number_of(i)
+        return self.rows.block(number, self.name)[i - self.rows.starts[number]]
 
     def __iter__(self) -> Iterator:
-        for i in range(len(self)):
-            yield self[i]
+        for number in range(len(self.rows.starts) - 1):
+            yield from self.rows.block(number, self.name)
 
 
 class StoredRows:
-    """Rows of a file, written to a nameless file and mapped into memory; a block at a time is decoded.
+    """Rows of a file, written to a nameless file and mapped into memory; a column of a block at a time is decoded.
 
     Args:
         batches: Blocks of rows.
-        decode: What makes columns of a block.
+        decode: What makes the values of a column of a block, by its name; those of others may come along.
     """
 
-    def __init__(self, batches: Iterable[pyarrow.RecordBatch], decode: Callable[[pyarrow.RecordBatch], dict[str, list]]):
+    def __init__(self, batches: Iterable[pyarrow.RecordBatch], decode: Callable[[pyarrow.RecordBatch, str], dict[str, list]]):
         self.decode = decode
         handle, name = tempfile.mkstemp(dir=cache_folder(), suffix=".rows")
         try:
@@ -145,19 +147,25 @@ class StoredRows:
             self._file = pyarrow.ipc.open_file(pyarrow.memory_map(name)) if sizes else None
         finally:
             os.unlink(name)  # the map holds it for as long as it is needed, and no text is left behind
-        self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self.starts = [0, *itertools.accumulate(sizes)]
         self._number, self._values = -1, {}
 
     def __len__(self) -> int:
-        return int(self.starts[-1])
+        return self.starts[-1]
 
-    def block_of(self, i: int) -> tuple[dict[str, list], int]:
-        """The columns of the block that row `i` is in, and the block's first row."""
-        number = self._number
-        if number < 0 or not self.starts[number] <= i < self.starts[number + 1]:
-            number = int(np.searchsorted(self.starts, i, side="right")) - 1
-            self._number, self._values = number, self.decode(self._file.get_batch(number))
-        return self._values, int(self.starts[number])
+    def number_of(self, i: int) -> int:
+        """The number of the block that row `i` is in."""
+        if self._number >= 0 and self.starts[self._number] <= i < self.starts[self._number + 1]:
+            return self._number
+        return bisect_right(self.starts, i) - 1
+
+    def block(self, number: int, name: str) -> list:
+        """The values of a column in a block."""
+        if number != self._number:
+            self._number, self._values = number, {}
+        if name not in self._values:
+            self._values |= self.decode(self._file.get_batch(number), name)
+        return self._values[name]
 
     def columns(self, names: Iterable[str]) -> dict[str, StoredColumn]:
         """These columns."""
@@ -179,6 +187,11 @@ def text_batches(records: Iterable[Sequence[str]], names: Sequence[str]) -> Iter
             block = []
     if block:
         yield batch()
+
+
+def decode_column(batch: pyarrow.RecordBatch, name: str) -> dict[str, list]:
+    """A column of a block as it is."""
+    return {name: batch.column(name).to_pylist()}
 
 
 def decode_json_lines(batch: pyarrow.RecordBatch, names: Sequence[str]) -> dict[str, list]:

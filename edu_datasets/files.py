@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
-from .arrow_cache import BLOCK, StoredRows, decode_json_lines, row_numbers, text_batches
+from .arrow_cache import BLOCK, StoredRows, decode_column, decode_json_lines, row_numbers, text_batches
 from .errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -408,7 +408,7 @@ def _read_delimited(path: Path, lines: Iterable[str], separator: str | None, str
     rows = row_numbers(streaming)
     checked = _of_one_length(path, records, len(header), separator, rows)
     if streaming:
-        stored = StoredRows(text_batches(checked, header), lambda batch: batch.to_pydict())
+        stored = StoredRows(text_batches(checked, header), decode_column)
         columns = stored.columns(header)
     else:
         kept = list(checked)
@@ -517,7 +517,7 @@ def _stream_json(path: Path, lines: Iterable[str]) -> Table:
             rows.append(row)
             yield [json.dumps(record)]  # ascii: halves of surrogate pairs stay what they are
 
-    stored = StoredRows(text_batches(checked(), ["record"]), lambda batch: decode_json_lines(batch, names))
+    stored = StoredRows(text_batches(checked(), ["record"]), lambda batch, _: decode_json_lines(batch, names))
     if not rows:
         raise DataError("the file has no rows.", file=path, expected="at least one record")
     return Table(path, stored.columns(names), rows)
@@ -538,7 +538,7 @@ def _read_parquet(path: Path, streaming: bool = False) -> Table:
             file = pyarrow.parquet.ParquetFile(path)
             count, names = file.metadata.num_rows, file.schema_arrow.names
             batches = map(_validated, file.iter_batches(BLOCK))
-            columns = StoredRows(batches, lambda batch: batch.to_pydict()).columns(names) if count else {}
+            columns = StoredRows(batches, decode_column).columns(names) if count else {}
         else:
             table = _validated(pyarrow.parquet.read_table(pyarrow.BufferReader(read_bytes(path))))
             count, columns = table.num_rows, table.to_pydict()

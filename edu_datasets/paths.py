@@ -15,7 +15,7 @@ from .concepts import ConceptDataset, load_concepts
 from .errors import DataError, in_file
 from .files import closest, unknown_data_set
 from .responses import BUILT_IN as ANSWER_SETS
-from .responses import ResponseColumns, ResponseDataset, load_responses
+from .responses import LEARNERS, ResponseColumns, ResponseDataset, load_responses
 
 KNOWLEDGE_SPACE = ((0, 1), (0, 2), (1, 3), (2, 4), (2, 8), (3, 4), (4, 8), (5, 4), (5, 9), (6, 7), (7, 8), (8, 9))
 """The prerequisites of the ten concepts of KSS (Liu et al. 2019), which have no texts."""
@@ -104,6 +104,7 @@ def load_paths(
     skip_bad_rows: bool = False,
     sort_by_time: bool = False,
     max_learners: int | None = None,
+    streaming: bool = False,
 ) -> PathDataset:
     """Load what a run of learning paths needs.
 
@@ -118,6 +119,7 @@ def load_paths(
         seed: Of the splits.
         encoding, separator, skip_bad_rows: See `files.read_table`.
         max_learners: Keep a random part of the learners.
+        streaming: Keep the answers of the user's own file on disk, see `load_responses`.
 
     Raises:
         DataError: With file, row and column.
@@ -133,7 +135,9 @@ def load_paths(
             break_cycles=break_cycles, split=split, negatives=negatives, fold=fold, **how,
         )  # fmt: skip
     if answers_file or (not concepts_file and dataset_name in ANSWER_SETS and (with_answers or not concepts)):
-        answers = load_responses(dataset_name, train_file=answers_file, columns=answer_columns, sort_by_time=sort_by_time, **how)
+        answers = load_responses(
+            dataset_name, train_file=answers_file, columns=answer_columns, sort_by_time=sort_by_time, streaming=streaming, **how
+        )
     if concepts is None and answers is None:
         graph = ConceptGraph([str(i) for i in range(10)], KNOWLEDGE_SPACE)
         return PathDataset(graph, graph.names, None, None, DatasetDict(), "knowledge_space (simulated)")
@@ -157,7 +161,7 @@ def _halves(answers: ResponseDataset, graph: ConceptGraph, seed: int, most: int 
                 found=name, expected=f"one of {len(graph)} concepts", fix="Add it there, or correct the name.",
             )  # fmt: skip
     table = [0, *(numbers[name] for name in answers.concepts)]
-    rows = rows.map(_renumber, batched=True, fn_kwargs={"table": table}, desc="numbering concepts")
+    rows = rows.map(_renumber, batched=True, batch_size=LEARNERS, fn_kwargs={"table": table}, desc="numbering concepts")
     order = np.random.default_rng(seed).permutation(len(rows))[:most]
     if len(order) < 20:
         raise DataError(f"{len(order)} learners cannot be cut into halves to learn from and to judge on.", expected="20 at least")

@@ -10,14 +10,17 @@ import datetime
 import functools
 import math
 import re
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 from datasets import Dataset
 
+from .arrow_cache import BLOCK, FirstRows, RowWriter, column_values, key_of, keys_of, row_numbers
 from .errors import DataError
 from .files import Table, as_text, check_names, closest, refuse_bad_rows
 from .schema import RECORDS
@@ -67,7 +70,7 @@ def present(value: object) -> str:
     return "" if text in MISSING else text
 
 
-@functools.lru_cache(maxsize=100_000)
+@functools.lru_cache(maxsize=4096)
 def to_number(text: str) -> float | None:
     """A number as programs write it, None for any other text; 'nan', 'inf' and '1_000' are texts."""
     number = float(text) if NUMBER.fullmatch(text) else math.nan
@@ -193,25 +196,34 @@ def _class_name(text: str) -> str:
 
 def find_target(table: Table, column: str, task: str | None, positive: str | None) -> Target:
     """The task and its classes from the target column of the training file, or as stated."""
-    texts = [t for t in map(present, table.column(column, "--target_column")) if t]
-    numbers = [n for n in map(to_number, texts) if n is not None]
+    values, counts = table.column(column, "--target_column"), Counter()
+    present_rows = numbers = 0
+    different: set[float] = set()
+    for text in filter(None, map(present, values)):
+        present_rows += 1
+        if (number := to_number(text)) is not None:
+            numbers += 1
+            if len(different) <= MOST_NUMBERS_OF_CLASSES:
+                different.add(number)
+        if (name := _class_name(text)) in counts or len(counts) <= MOST_CLASSES:
+            counts[name] += 1
     if task is None:
-        quantity = len(numbers) > len(texts) / 2 and len(set(numbers)) > MOST_NUMBERS_OF_CLASSES
+        quantity = numbers > present_rows / 2 and len(different) > MOST_NUMBERS_OF_CLASSES
         task = "regression" if quantity else None
     if task == "regression":
         if positive:
             raise DataError("a quantity has no classes.", column=column, found=positive, fix="Leave --positive_class out.")
         return Target(task, [])
-    counts = Counter(map(_class_name, texts))
     if len(counts) > MOST_CLASSES:
+        names = map(_class_name, filter(None, map(present, values)))
         raise DataError(
-            f"the target has {len(counts)} different values.", file=table.path, column=column,
+            f"the target has {count_different(keys_of(names))} different values.", file=table.path, column=column,
             expected=f"numbers, or at most {MOST_CLASSES} classes", fix="Name another column with --target_column.",
         )  # fmt: skip
     by_lower: dict[str, str] = {}
     for name in counts:
         if (other := by_lower.setdefault(name.lower(), name)) != name:
-            i = next(i for i, v in enumerate(table.columns[column]) if _class_name(present(v)) == name)
+            i = next(i for i, v in enumerate(values) if _class_name(present(v)) == name)
             raise DataError(
                 f"the class differs from '{other}' in capital letters alone.", file=table.path, row=table.rows[i],
                 column=column, found=name, fix="Write each class in one way.",
@@ -236,36 +248,73 @@ def find_target(table: Table, column: str, task: str | None, positive: str | Non
     return Target("binary", sorted(classes, key=lambda c: c == positive), positive)
 
 
+@dataclass
+class _Cells:
+    """What the cells of a column are, counted: those that are present, and among them numbers, and different ones.
+
+    Attributes:
+        written: Different cells with a number that no program reads.
+        values: The numbers, in order.
+    """
+
+    present: int
+    numbers: int
+    different: int
+    written: int
+    values: np.ndarray
+
+    def numbers_rows(self, named_so: bool) -> bool:
+        """Whether the numbers number the rows: whole and different, and counting up by one or of a column `named_so`."""
+        if len(self.values) <= 2 or not all(map(float.is_integer, self.values)):
+            return False
+        return count_different(self.values.copy()) == len(self.values) and (named_so or bool(np.all(np.diff(self.values) == 1)))
+
+
+def _look_at(cells: Iterable) -> _Cells:
+    keys, written, numbers = array("Q"), array("Q"), array("d")
+    for text in filter(None, map(present, cells)):
+        keys.append(key := key_of(text))
+        if (number := to_number(text)) is not None:
+            numbers.append(number)
+        elif WRITTEN_NUMBER.fullmatch(text):
+            written.append(key)
+    different = (count_different(np.frombuffer(found, np.uint64)) for found in (keys, written))
+    return _Cells(len(keys), len(numbers), *different, np.frombuffer(numbers))
+
+
+def count_different(values: np.ndarray) -> int:
+    """How many different values there are; they are sorted in place, since a set of a million takes too much memory."""
+    values.sort()
+    return int(len(values) > 0) + int(np.count_nonzero(values[1:] != values[:-1]))
+
+
 def find_kinds(table: Table, columns: RecordColumns, split_by: str | None) -> tuple[dict[str, str], list[str]]:
     """Feature -> 'number', 'text' or 'code' (a text that may look like a number), and what was left out, in words.
 
     The majority of a column's cells decides; a cell that differs is an error of its row.
     """
     taken = {columns.target, columns.learner, columns.record_id, columns.time, columns.outcome_time, split_by, *columns.drop}
-    kinds, words = {}, []
+    kinds, words, n = {}, [], len(table)
     for name in [c for c in table.columns if c not in taken]:
-        texts = [t for t in map(present, table.columns[name]) if t]
-        different, numbers = set(texts), [n for t in texts if (n := to_number(t)) is not None]
-        written = sum(bool(WRITTEN_NUMBER.fullmatch(t)) for t in different)
-        if len(different) < 2 and (not texts or len(texts) == len(table)):
-            words.append(f"'{name}' (the same in every row)" if texts else f"'{name}' (empty)")
+        found = _look_at(table.columns[name])
+        if found.different < 2 and found.present in (0, n):
+            words.append(f"'{name}' (the same in every row)" if found.present else f"'{name}' (empty)")
         elif name in columns.categories:
             kinds[name] = "code"
-        elif not numbers and written > len(different) / 2:
+        elif not found.numbers and found.written > found.different / 2:
             i = next(i for i, v in enumerate(table.columns[name]) if WRITTEN_NUMBER.fullmatch(present(v)))
             raise DataError(
                 "the column's numbers are written as no program reads them.", file=table.path, row=table.rows[i], column=name,
                 found=_shown(present(table.columns[name][i])), expected="3.5 for 3,5 and 80 for 80%",
                 fix=f"If they are names, name the column with --category_columns '{name}'.",
             )  # fmt: skip
-        elif len(numbers) >= len(texts) / 2:
-            whole = len(numbers) == len(table) == len(set(numbers)) > 2 and all(n.is_integer() for n in numbers)
-            if whole and (ID_NAME.search(name) or all(b - a == 1 for a, b in zip(numbers, numbers[1:], strict=False))):
+        elif found.numbers >= found.present / 2:
+            if found.numbers == n and found.numbers_rows(bool(ID_NAME.search(name))):
                 words.append(f"'{name}' (numbers the rows)")
             else:
                 kinds[name] = "number"
-        elif len(different) > len(table) / 2:
-            words.append(f"'{name}' (a name or a text: {len(different)} different values in {len(table)} rows)")
+        elif found.different > n / 2:
+            words.append(f"'{name}' (a name or a text: {found.different} different values in {n} rows)")
         else:
             kinds[name] = "text"
     if not kinds:
@@ -282,7 +331,7 @@ class Part:
 
     path: Path
     dataset: Dataset
-    rows: list[int]
+    rows: Sequence[int]
     rejected: list[tuple[str, int, str]]
     rows_read: int
 
@@ -295,9 +344,10 @@ def read_rows(
     cutoff: Cutoff | None,
     split_by: str | None,
     skip: bool,
+    streaming: bool = False,
 ) -> Part:
     """Map the user's columns to `schema.RECORDS` and check every cell; without a target, records to predict."""
-    path, n = table.path, len(table)
+    path = table.path
     for name in kinds:
         if name not in table.columns:
             close = closest(name, table.columns)
@@ -307,8 +357,8 @@ def read_rows(
             )  # fmt: skip
     if target:
         table.column(columns.target, "--target_column")
-    ids = table.column(columns.record_id, "--id_column") if columns.record_id else [f"row {r}" for r in table.rows]
-    learners = table.column(columns.learner, "--learner_column") if columns.learner else [""] * n
+    ids = table.column(columns.record_id, "--id_column") if columns.record_id else None
+    learners = table.column(columns.learner, "--learner_column") if columns.learner else None
     unit = table.column(split_by, "--split_by") if split_by else learners
     for option, name in (("--time_column", columns.time), ("--outcome_time_column", columns.outcome_time)):
         if name and cutoff:
@@ -318,40 +368,41 @@ def read_rows(
     for name in columns.subgroups if target else ():
         table.column(name, "--subgroup_columns")
 
-    records: dict[str, list] = {name: [] for name in RECORDS}
-    rows: list[int] = []
+    rows, first_row = row_numbers(streaming), FirstRows()
     problems: list[DataError] = []
-    first_row: dict[str, int] = {}
-    for i, row in enumerate(table.rows):
-        try:
-            record_id, learner = as_text(ids[i]), as_text(learners[i])
-            if not record_id:
-                raise DataError("the id is missing.", file=path, row=row, column=columns.record_id)
-            if record_id in first_row:
-                raise DataError(
-                    f"the id stands in row {first_row[record_id]} too.", file=path, row=row, column=columns.record_id,
-                    fix="Give every record an id of its own, or name the column with --learner_column.",
+    with RowWriter(RECORDS, streaming) as records:
+        for i, row in enumerate(table.rows):
+            try:
+                record_id = as_text(ids[i]) if ids is not None else f"row {row}"
+                learner = as_text(learners[i]) if learners is not None else ""
+                if not record_id:
+                    raise DataError("the id is missing.", file=path, row=row, column=columns.record_id)
+                if ids is not None and (before := first_row.find(record_id)):
+                    raise DataError(
+                        f"the id stands in row {before} too.", file=path, row=row, column=columns.record_id,
+                        fix="Give every record an id of its own, or name the column with --learner_column.",
+                    )  # fmt: skip
+                if columns.learner and not learner:
+                    raise DataError("the learner is missing.", file=path, row=row, column=columns.learner)
+                values = (
+                    record_id, learner, as_text(unit[i]) if unit is not None else "",
+                    _lead_time(table, columns, i, cutoff) if cutoff else math.nan,
+                    [_number(table, name, i) for name in numbers],
+                    [_category(table, name, i, kinds[name]) for name in categories],
+                    target.read(table, columns.target, i) if target else math.nan,
+                    [present(table.columns[name][i]) if name in table.columns else "" for name in columns.subgroups],
                 )  # fmt: skip
-            if columns.learner and not learner:
-                raise DataError("the learner is missing.", file=path, row=row, column=columns.learner)
-            values = (
-                record_id, learner, as_text(unit[i]), _lead_time(table, columns, i, cutoff) if cutoff else math.nan,
-                [_number(table, name, i) for name in numbers],
-                [_category(table, name, i, kinds[name]) for name in categories],
-                target.read(table, columns.target, i) if target else math.nan,
-                [present(table.columns[name][i]) if name in table.columns else "" for name in columns.subgroups],
-            )  # fmt: skip
-            check_names((record_id, learner, values[2], *values[5], *values[7]), file=path, row=row)
-        except DataError as error:
-            problems.append(error)
-            continue
-        first_row[record_id] = row
-        rows.append(row)
-        for name, value in zip(records, values, strict=True):
-            records[name].append(value)
-    refuse_bad_rows(problems, skip, rows, path)
-    rejected = [(path.name, e.row, str(e)) for e in problems]
-    return Part(path, Dataset.from_dict(records, features=RECORDS), rows, rejected, n)
+                check_names((record_id, learner, values[2], *values[5], *values[7]), file=path, row=row)
+            except DataError as error:
+                problems.append(error)
+                continue
+            if ids is not None:
+                first_row.add(record_id, row)
+            rows.append(row)
+            records.append(dict(zip(RECORDS, values, strict=True)))
+        refuse_bad_rows(problems, skip, rows, path)
+        rejected = [(path.name, e.row, str(e)) for e in problems]
+        return Part(path, records.dataset(), rows, rejected, len(table))
 
 
 def _lead_time(table: Table, columns: RecordColumns, i: int, cutoff: Cutoff) -> float:
@@ -387,11 +438,10 @@ def refuse_twins(part: Part, columns: RecordColumns, kinds: Mapping[str, str], t
     Raises:
         DataError: Names the column.
     """
-    y = _ranks(np.array(part.dataset["target"][:]))
+    y = _ranks(targets(part.dataset))
     warnings = []
-    for name, codes in _features(part, kinds):
-        known = codes >= 0
-        values, outcome = _ranks(codes[known]), _ranks(y[known])
+    for name, known, values in _features(part, kinds):
+        outcome = _ranks(y[known])
         enough = known.sum() > len(y) / 2 and values.max() > 0 and outcome.max() > 0
         if target.task == "regression":
             ordered = kinds[name] == "number" and any(np.array_equal(v, outcome) for v in (values, values.max() - values))
@@ -411,32 +461,56 @@ def refuse_twins(part: Part, columns: RecordColumns, kinds: Mapping[str, str], t
     return warnings
 
 
-def _features(part: Part, kinds: Mapping[str, str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Each feature with its values numbered in order, -1 where one is missing."""
-    numbers = np.array(part.dataset["numbers"][:]).T
-    categories = np.array(part.dataset["categories"][:], dtype=object).T
-    columns = {kind: iter(values) for kind, values in (("number", numbers), ("code", categories))}
+def targets(dataset: Dataset) -> np.ndarray:
+    """The target of each row, float64 array."""
+    return np.fromiter(column_values(dataset, "target"), float, len(dataset))
+
+
+def _features(part: Part, kinds: Mapping[str, str]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Each feature: where it is known, bool array (rows,), and the values that are known numbered, those of numbers in order."""
+    places = {"numbers": 0, "categories": 0}
     for name, kind in kinds.items():
-        values = next(columns["number" if kind == "number" else "code"])
-        missing = np.isnan(values) if kind == "number" else values == ""
-        codes = np.full(len(values), -1)
-        if not missing.all():
-            codes[~missing] = _ranks(values[~missing].astype(float if kind == "number" else str))
-            yield name, codes
+        column = "numbers" if kind == "number" else "categories"
+        values = _entries(part.dataset, column, places[column])
+        places[column] += 1
+        known = ~np.isnan(values) if kind == "number" else values != 0
+        if known.any():
+            yield name, known, _ranks(values[known])
+
+
+def _entries(dataset: Dataset, column: str, place: int) -> np.ndarray:
+    """One entry of each list: float64 array of a number, uint64 array of keys of a category, 0 where it is ''."""
+    found, start = np.empty(len(dataset), float if column == "numbers" else np.uint64), 0
+    for table in dataset.select_columns([column]).with_format("arrow").iter(BLOCK):
+        block = pc.list_element(table.column(0), place)
+        values = block.to_numpy() if column == "numbers" else keys_of(block.to_pylist())
+        found[start : start + len(values)] = values
+        start += len(values)
+    return found
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    return np.unique(values, return_inverse=True)[1]
+    """The number of each value in order, int32 array; with less memory than `np.unique` takes for it."""
+    different = np.sort(values)
+    different = different[np.r_[True, different[1:] != different[:-1]]]
+    ranks = np.empty(len(values), np.int32)
+    for start in range(0, len(values), BLOCK):
+        ranks[start : start + BLOCK] = np.searchsorted(different, values[start : start + BLOCK])
+    return ranks
+
+
+def _pairs(a: np.ndarray, b: np.ndarray) -> int:
+    """How many different pairs of numbers from 0 on there are."""
+    return count_different(a.astype(np.int64) * (int(b.max()) + 1) + b)
 
 
 def _one_to_one(a: np.ndarray, b: np.ndarray) -> bool:
-    pairs = len(set(zip(a.tolist(), b.tolist(), strict=True)))
-    return pairs == len(set(a.tolist())) == len(set(b.tolist())) > 1
+    return _pairs(a, b) == count_different(a.copy()) == count_different(b.copy()) > 1
 
 
 def _tells(values: np.ndarray, outcome: np.ndarray, kind: str) -> bool:
     """Whether thresholds part the classes, or values that stand five times on average go with one class each."""
-    if len(set(zip(values.tolist(), outcome.tolist(), strict=True))) > values.max() + 1 or np.bincount(outcome).min() < 5:
+    if _pairs(values, outcome) > values.max() + 1 or np.bincount(outcome).min() < 5:
         return False
     if kind == "number":
         return np.count_nonzero(np.diff(outcome[np.argsort(values, kind="stable")])) == outcome.max()

@@ -15,12 +15,25 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
+from .arrow_cache import column_values, keys_of
 from .errors import DataError, in_file
 from .essays import find_data_dir, read_hub
 from .files import Table, as_text, closest, own_files, read_table, unknown_data_set
 from .oulad import read_oulad
 from .provenance import Provenance
-from .record_rows import Cutoff, Part, RecordColumns, find_cutoff, find_kinds, find_target, read_rows, refuse_twins, to_number
+from .record_rows import (
+    Cutoff,
+    Part,
+    RecordColumns,
+    count_different,
+    find_cutoff,
+    find_kinds,
+    find_target,
+    read_rows,
+    refuse_twins,
+    targets,
+    to_number,
+)
 from .school_generator import TERM_DAYS, school_records
 from .splits import check_limits, connected_groups, find_leaks, k_folds, shorten
 
@@ -123,9 +136,11 @@ class RecordDataset(Provenance):
         heads = self.classes or ["mean", "sd"]
         lines += [f"  {'':10} {'rows':>8} {'learners':>9} " + " ".join(f"{h[:12]:>12}" for h in heads)]
         for split, rows in self.splits.items():
-            y = np.array(rows["target"][:])
+            y = targets(rows)
             values = [np.mean(y == c) for c in range(len(self.classes))] or [y.mean(), y.std()]
-            learners = len(set(connected_groups(rows["group_id"][:]).tolist()))
+            keys = keys_of(column_values(rows, "group_id"))
+            unknown = int(np.count_nonzero(keys == 0))  # each is taken for another learner
+            learners = unknown + count_different(keys) - (unknown > 0)
             lines += [f"  {split:10} {len(rows):8,} {learners:9,} " + " ".join(f"{v:12.3f}" for v in values)]
         sizes = Counter(self.feature_groups.values())
         groups = ", ".join(f"{g} ({n})" for g, n in sizes.items()) if max(sizes.values()) > 1 else "each by itself"
@@ -164,6 +179,7 @@ def load_records(
     revision: str | None = None,
     max_train_samples: int | None = None,
     max_eval_samples: int | None = None,
+    streaming: bool = False,
 ) -> RecordDataset:
     """Load records and split them by learner, with what was known at a cut-off as features.
 
@@ -192,6 +208,7 @@ def load_records(
         revision: The revision of a Hub data set.
         max_train_samples: Keep a random part of training.
         max_eval_samples: Keep a random part of validation and of test.
+        streaming: Keep the rows of the user's own files on disk, see `arrow_cache`.
 
     Raises:
         DataError: With file, row and column.
@@ -210,7 +227,7 @@ def load_records(
             raise DataError(f"{name} is an option of {only}.", fix="Leave it out.")
     columns = columns or RecordColumns()
     if files := own_files(train_file, validation_file, test_file):
-        tables = {s: read_table(path, encoding, separator) for s, path in files.items()}
+        tables = {s: read_table(path, encoding, separator, streaming) for s, path in files.items()}
         source = _Source(tables, columns, Path(train_file).name, day=find_cutoff(cutoff, columns))
     elif "/" in dataset_name:
         source = _Source(read_hub(dataset_name, revision), columns, dataset_name, day=find_cutoff(cutoff, columns))
@@ -229,7 +246,7 @@ def load_records(
         source.columns = replace(mine, drop=(*mine.drop, *columns.drop), subgroups=columns.subgroups or mine.subgroups)
     source.task, source.positive_class = task or source.task, positive_class or source.positive_class
     with in_file(source.tables["train"].path):
-        data = _assemble(source, split_by, (fold, folds, seed), skip_bad_rows)
+        data = _assemble(source, split_by, (fold, folds, seed), skip_bad_rows, streaming)
     data.splits = shorten(data.splits, max_train_samples, max_eval_samples, seed)
     for warning in data.warnings:
         logger.warning("%s", warning)
@@ -278,7 +295,9 @@ class _Source:
     warnings: list[str] = field(default_factory=list)
 
 
-def _assemble(source: _Source, split_by: str | None, folds: tuple[int, int, int], skip: bool) -> RecordDataset:
+def _assemble(
+    source: _Source, split_by: str | None, folds: tuple[int, int, int], skip: bool, streaming: bool = False
+) -> RecordDataset:  # fmt: skip
     """Find target and features in the training file, read all files, and cut what was not given."""
     columns, train = source.columns, source.tables["train"]
     target = find_target(train, columns.target, source.task, source.positive_class)
@@ -291,13 +310,14 @@ def _assemble(source: _Source, split_by: str | None, folds: tuple[int, int, int]
             if name == columns.target:
                 raise DataError("the target cannot be this, too.", column=name, fix=f"Take it out of {option}.")
     kinds, not_features = find_kinds(train, columns, split_by)
-    parts = {s: read_rows(t, columns, target, kinds, source.day, split_by, skip) for s, t in source.tables.items()}
+    parts = {s: read_rows(t, columns, target, kinds, source.day, split_by, skip, streaming) for s, t in source.tables.items()}
     warnings = [*source.warnings]
     if not_features:
         warnings.append(f"Not among the features: {', '.join(not_features)}.")
     if target.task == "binary" and not source.positive_class:
         warnings.append(f"Alerts are for '{target.positive_class}'; --positive_class names another class.")
-    if len(set(parts["train"].dataset["target"][:])) < 2:
+    y = targets(parts["train"].dataset)
+    if y.min() == y.max():
         raise DataError(
             "the target is the same in every row.", file=train.path, column=columns.target, expected="two values at least"
         )
@@ -317,7 +337,7 @@ def _assemble(source: _Source, split_by: str | None, folds: tuple[int, int, int]
         how += ["validation a fifth of the rest"] * ("validation" in missing)
         balanced = "quantity" if target.task == "regression" else "class"
         protocol += f"{' and '.join(how).capitalize()}, {f'by {unit}, ' if unit else ''}balanced by {balanced}, seed {seed}."
-    trained = set(given["train"]["target"][:])
+    trained = set(targets(given["train"]).tolist()) if target.classes else ()
     for i, name in enumerate(target.classes):
         if i not in trained:
             raise DataError(
@@ -351,17 +371,24 @@ def _check_given_splits(given: DatasetDict, parts: dict[str, Part], columns: Rec
 
 def _folds(dataset: Dataset, task: str, k: int, seed: int) -> list[np.ndarray]:
     """Folds of rows that cut no group, balanced by class or by fifths of a quantity."""
-    y = np.array(dataset["target"][:])
+    y = targets(dataset)
     strata = np.searchsorted(np.quantile(y, [0.2, 0.4, 0.6, 0.8]), y) if task == "regression" else y
-    return k_folds(connected_groups(dataset["group_id"][:]), strata, k, seed)
+    return k_folds(connected_groups(column_values(dataset, "group_id")), strata, k, seed)
 
 
 def _cut(dataset: Dataset, task: str, seed: int, test: Sequence[int] = ()) -> DatasetDict:
     """Test as stated, validation a fifth of the rest, train; without test rows two splits."""
-    rest = dataset.select(np.setdiff1d(np.arange(len(dataset)), test))
+    rest = dataset.select(_others(len(dataset), test))
     inner = _folds(rest, task, 5, seed)[0]
-    splits = {"train": rest.select(np.setdiff1d(np.arange(len(rest)), inner)), "validation": rest.select(inner)}
+    splits = {"train": rest.select(_others(len(rest), inner)), "validation": rest.select(inner)}
     return DatasetDict(splits | {"test": dataset.select(test)} if len(test) else splits)
+
+
+def _others(n: int, rows: Sequence[int]) -> np.ndarray:
+    """The row numbers below `n` that are not among `rows`."""
+    other = np.ones(n, bool)
+    other[np.asarray(rows, int)] = False
+    return np.flatnonzero(other)
 
 
 # ---- built-in data sets ---------------------------------------------------------------------------------------------

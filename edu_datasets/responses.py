@@ -8,15 +8,20 @@ off the row before.
 from __future__ import annotations
 
 import gzip
+import itertools
 import logging
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
+from .arrow_cache import BLOCK, FirstRows, RowWriter, column_values, keys_of
 from .errors import DataError, in_file
 from .essays import find_data_dir
 from .files import (
@@ -33,10 +38,11 @@ from .files import (
 from .provenance import Provenance
 from .schema import RESPONSES
 from .school_generator import school_answers
-from .splits import check_limits, connected_groups, cross_validation_splits, cut_missing, k_folds, shorten
+from .splits import check_limits, connected_groups, cross_validation_splits, cut_missing, k_folds, shared_keys, shorten
 
 logger = logging.getLogger(__name__)
 
+LEARNERS = 64  # whose answers are in memory at a time, with streaming
 SEPARATOR = ";"
 TRUE, FALSE = ("1", "1.0", "true", "yes", "correct", "right"), ("0", "0.0", "false", "no", "incorrect", "wrong")
 EXPANDED = (
@@ -76,7 +82,8 @@ class ResponseDataset(Provenance):
 
     def most_concepts(self) -> int:
         """The most concepts that one question has."""
-        return max(len(c) for rows in self.splits.values() for learner in rows["concepts"] for c in learner)
+        blocks = (b for rows in self.splits.values() for b in answer_blocks(rows, "concepts"))
+        return max(pc.max(pc.list_value_length(b)).as_py() or 0 for b in blocks)
 
     def fold_splits(self, k: int, seed: int) -> dict[str, DatasetDict]:
         """Cut the learners of train and validation into `k` folds; the test split is not in them.
@@ -85,21 +92,32 @@ class ResponseDataset(Provenance):
             fold_0, fold_1, ...: test (the fold), validation (a fifth of the rest), train.
         """
         pool = concatenate_datasets([self.splits["train"], self.splits["validation"]])
-        return cross_validation_splits(pool, connected_groups(pool["group_id"]), [""] * len(pool), k, seed)
+        return cross_validation_splits(pool, connected_groups(column_values(pool, "group_id")), [""] * len(pool), k, seed)
 
     def summary(self) -> str:
         """Counts by split, for the log."""
         lines = [f"{self.name}: {self.rows_read:,} rows read, {len(self.rejected)} left out. {self.split_protocol}"]
         lines += [f"  {'':10} {'learners':>9} {'answers':>9} {'correct':>8} {'median':>7} {'longest':>8}"]
         for split, rows in self.splits.items():
-            lengths = [len(c) for c in rows["correct"]]
-            share = sum(map(sum, rows["correct"])) / max(sum(lengths), 1)
-            lines += [f"  {split:10} {len(rows):9,} {sum(lengths):9,} {share:8.3f} {np.median(lengths):7.0f} {max(lengths):8,}"]
+            lengths = np.concatenate([pc.list_value_length(b).to_numpy() for b in column_blocks(rows, "correct")])
+            share = sum(pc.sum(b).as_py() or 0 for b in answer_blocks(rows, "correct")) / max(lengths.sum(), 1)
+            lines += [f"  {split:10} {len(rows):9,} {lengths.sum():9,} {share:8.3f} {np.median(lengths):7.0f} {lengths.max():8,}"]
         return "\n".join([*lines, f"  {len(self.concepts)} concepts, {len(self.questions)} questions with a name of their own"])
 
     def facts(self) -> dict:
         """What the report says of the data; no id."""
         return self.source_facts({s: len(d) for s, d in self.splits.items()})
+
+
+def column_blocks(rows: Dataset, column: str) -> Iterator[pyarrow.ChunkedArray]:
+    """A column of `schema.RESPONSES` as Arrow has it, some learners at a time."""
+    for table in rows.select_columns([column]).with_format("arrow").iter(BLOCK):
+        yield table.column(0)
+
+
+def answer_blocks(rows: Dataset, column: str) -> Iterator[pyarrow.ChunkedArray]:
+    """The entries of all answers in that column, learner by learner."""
+    yield from map(pc.list_flatten, column_blocks(rows, column))
 
 
 def load_responses(
@@ -117,6 +135,7 @@ def load_responses(
     skip_bad_rows: bool = False,
     max_train_samples: int | None = None,
     max_eval_samples: int | None = None,
+    streaming: bool = False,
 ) -> ResponseDataset:
     """Load answers and split them by learner.
 
@@ -131,16 +150,17 @@ def load_responses(
         encoding, separator: See `files.read_table`.
         skip_bad_rows: Leave rows that cannot be used out, and list them, instead of ending the run.
         max_train_samples, max_eval_samples: Keep a random part of the learners.
+        streaming: Keep the answers of the user's own files on disk, see `arrow_cache`; the rows of a learner must stand together.
 
     Raises:
         DataError: With file, row and column.
     """
     check_limits(max_train_samples, max_eval_samples)
     if files := own_files(train_file, validation_file, test_file):
-        how = (columns or ResponseColumns(), encoding, separator, sort_by_time, skip_bad_rows)
+        how = (columns or ResponseColumns(), encoding, separator, sort_by_time, skip_bad_rows, streaming)
         parts = {s: read_log(path, *how) for s, path in files.items()}
         with in_file(train_file):
-            data = _assemble(parts, Path(train_file).name, seed)
+            data = _assemble(parts, Path(train_file).name, seed, streaming)
     elif dataset_name == "sample_school":
         data = _load_sample_school(seed)
     elif dataset_name in ("assist2015", "assist2009_updated"):
@@ -264,14 +284,71 @@ class AnswerLog:
     """
 
     path: Path
-    learners: dict[str, list[tuple]]
+    learners: dict[str, list[tuple]] | StoredAnswers
     rejected: list[tuple[str, int, str]]
     rows_read: int
 
 
+class StoredAnswers:
+    """The answers of a table on disk, whose rows of a learner stand together; read anew each time.
+
+    Args:
+        table: As `read_table` gives it with `streaming`.
+        columns: Its names.
+        sort_by_time: Put each learner's answers in the order of their times.
+        problems: Gets what is wrong with rows that cannot be used.
+
+    Attributes:
+        disorder: What is wrong with the order of a learner's answers, the first of it; None where nothing is.
+        names: Those of the concepts and of the questions.
+
+    Raises:
+        DataError: A learner stands in two places.
+    """
+
+    def __init__(self, table: Table, columns: ResponseColumns, sort_by_time: bool, problems: list[DataError]):
+        self.table, self.columns, self.sort_by_time = table, columns, sort_by_time
+        self.disorder, self.names, self._count = None, (set(), set()), 0
+        first = FirstRows()
+        for learner, answers in self.items(problems):
+            row = min(a[4] for a in answers)
+            if before := first.add(learner, row):
+                raise DataError(
+                    f"the rows of a learner do not stand together: the first are from row {before} on.", file=table.path, row=row,
+                    column=columns.learner, expected="with --streaming, each learner's rows one after the other",
+                    fix="Sort the file by learner, or leave --streaming out.",
+                )  # fmt: skip
+            _add_names(answers, self.names)
+            self._count += 1
+            try:
+                _check_order(answers, table.path, columns)
+            except DataError as error:
+                self.disorder = self.disorder or error
+
+    def __len__(self) -> int:
+        return self._count
+
+    def items(self, problems: list[DataError] | None = None) -> Iterator[tuple[str, list[tuple]]]:
+        """Each learner with the answers; see `AnswerLog`."""
+        found = _answers(self.table, self.columns, [] if problems is None else problems)
+        for learner, rows in itertools.groupby(found, key=operator.itemgetter(0)):
+            answers = [answer for _, answer in rows]
+            if self.sort_by_time:
+                answers.sort(key=_time)
+            yield learner, answers
+
+
+def _add_names(answers: list[tuple], names: tuple[set[str], set[str]]) -> None:
+    """The names of concepts and questions, where they have one."""
+    for _, question, asked, *_ in answers:
+        names[0].update(asked)
+        if question:
+            names[1].add(question)
+
+
 def read_log(
     path: str | Path, columns: ResponseColumns, encoding: str | None = None, separator: str | None = None,
-    sort_by_time: bool = False, skip: bool = False,
+    sort_by_time: bool = False, skip: bool = False, streaming: bool = False,
 ) -> AnswerLog:  # fmt: skip
     """Read a table with an answer a row and check every cell.
 
@@ -279,46 +356,63 @@ def read_log(
 
     Raises:
         DataError: A learner, concept or answer is missing, an answer is neither right nor wrong, times run backwards, or one
-            answer stands in several rows.
+            answer stands in several rows; or with `streaming` the rows of a learner do not stand together.
     """
-    table = read_table(path, encoding, separator)
+    table = read_table(path, encoding, separator, streaming)
+    problems: list[DataError] = []
+    if streaming:
+        learners = StoredAnswers(table, columns, sort_by_time, problems)
+        refuse_bad_rows(problems, skip, learners, table.path)
+        if learners.disorder:
+            raise learners.disorder
+    else:
+        learners = {}
+        for learner, answer in _answers(table, columns, problems):
+            learners.setdefault(learner, []).append(answer)
+        refuse_bad_rows(problems, skip, learners, table.path)
+        for rows in learners.values():
+            if sort_by_time:
+                rows.sort(key=_time)
+            _check_order(rows, table.path, columns)
+    return AnswerLog(table.path, learners, [(table.path.name, e.row, str(e)) for e in problems], len(table))
+
+
+def _time(answer: tuple) -> float:
+    return answer[0]
+
+
+def _answers(table: Table, columns: ResponseColumns, problems: list[DataError]) -> Iterator[tuple[str, tuple]]:
+    """(learner, answer) of each row that can be used; what is wrong with the others is added to `problems`."""
     n, path = len(table), table.path
     learners = table.column(columns.learner, "--learner_column")
     answers = table.column(columns.correct, "--correct_column")
     if columns.concepts is None and columns.question is None:
         raise DataError("neither concepts nor questions were named.", fix="Use --concept_column, --question_column or both.")
     concepts = table.column(columns.concepts, "--concept_column") if columns.concepts else None
-    questions = table.column(columns.question, "--question_column") if columns.question else [""] * n
-    times = table.column(columns.time, "--time_column") if columns.time else [None] * n
-    found: dict[str, list[tuple]] = {}
-    problems: list[DataError] = []
-    for i, row in enumerate(table.rows):
+    questions = table.column(columns.question, "--question_column") if columns.question else itertools.repeat("", n)
+    times = table.column(columns.time, "--time_column") if columns.time else itertools.repeat(None, n)
+    asked = questions if concepts is None else concepts
+    for row, learner, question, named, answer, time in zip(table.rows, learners, questions, asked, answers, times, strict=True):
         try:
-            learner, question = as_text(learners[i]), as_text(questions[i])
+            learner, question = as_text(learner), as_text(question)
+            named = _concepts(question if concepts is None else named)
             if not learner:
                 raise DataError("the learner is missing.", file=path, row=row, column=columns.learner)
-            named = _concepts(concepts[i] if concepts is not None else question)
             if not named:
                 raise DataError("the concept is missing.", file=path, row=row, column=columns.concepts or columns.question)
-            right = _right(answers[i])
+            right = _right(answer)
             if right is None:
                 raise DataError(
                     "the answer is neither right nor wrong.", file=path, row=row, column=columns.correct,
-                    found=answers[i] if len(as_text(answers[i])) <= 8 else None, expected="1 or 0 (true or false)",
+                    found=answer if len(as_text(answer)) <= 8 else None, expected="1 or 0 (true or false)",
                     fix="Answers with part of the points must be rounded or left out.",
                 )  # fmt: skip
-            time = as_seconds(times[i], path, row, columns.time) if columns.time else math.nan
+            seconds = as_seconds(time, path, row, columns.time) if columns.time else math.nan
             check_names((learner, question, *named), file=path, row=row)
         except DataError as error:
             problems.append(error)
             continue
-        found.setdefault(learner, []).append((time, question, named, right, row))
-    refuse_bad_rows(problems, skip, found, path)
-    for rows in found.values():
-        if sort_by_time:
-            rows.sort(key=lambda r: r[0])
-        _check_order(rows, path, columns)
-    return AnswerLog(path, found, [(path.name, e.row, str(e)) for e in problems], n)
+        yield learner, (seconds, question, named, right, row)
 
 
 def _check_order(rows: list[tuple], path: Path, columns: ResponseColumns) -> None:
@@ -348,23 +442,25 @@ def _right(value: object) -> int | None:
     return 1 if text in TRUE else 0 if text in FALSE else None
 
 
-def _assemble(parts: dict[str, AnswerLog], name: str, seed: int) -> ResponseDataset:
+def _assemble(parts: dict[str, AnswerLog], name: str, seed: int, streaming: bool = False) -> ResponseDataset:
     """Number concepts and questions, check that no learner stands on two sides, and cut what was not given."""
-    where: dict[str, str] = {}
-    for split, part in parts.items():
-        for learner in part.learners:
-            if learner in where:
-                raise DataError(
-                    f"a learner stands in {parts[where[learner]].path.name} ({where[learner]}) too.", file=part.path,
-                    expected="no learner in two splits, or the test result means nothing",
-                    fix="Take the learner out of one of the files.",
-                )  # fmt: skip
-            where[learner] = split
-    answers = [a for part in parts.values() for rows in part.learners.values() for a in rows]
-    concepts = sorted({c for a in answers for c in a[2]}, key=_natural)
-    questions = sorted({a[1] for a in answers if a[1]}, key=_natural)
+    names: tuple[set[str], set[str]] = (set(), set())
+    for part in parts.values():
+        if isinstance(part.learners, StoredAnswers):
+            for known, own in zip(names, part.learners.names, strict=True):
+                known |= own
+        else:
+            for answers in part.learners.values():
+                _add_names(answers, names)
+    concepts, questions = (sorted(known, key=_natural) for known in names)
     numbers = {c: i for i, c in enumerate(concepts, start=1)}, {q: i for i, q in enumerate(questions, start=1)}
-    given = DatasetDict({s: _numbered(part, *numbers) for s, part in parts.items()})
+    given = DatasetDict({s: _numbered(part, *numbers, streaming) for s, part in parts.items()})
+    for split, other, *_ in shared_keys({s: keys_of(column_values(rows, "learner_id")) for s, rows in given.items()}):
+        raise DataError(
+            f"a learner stands in {parts[split].path.name} ({split}) too.", file=parts[other].path,
+            expected="no learner in two splits, or the test result means nothing",
+            fix="Take the learner out of one of the files.",
+        )  # fmt: skip
     protocol = "".join(f"{p.path.name} as {s}. " for s, p in parts.items()) if len(parts) > 1 else ""
     missing = [s for s in ("validation", "test") if s not in given]
     if missing:
@@ -402,16 +498,17 @@ def _natural(name: str) -> tuple:
     return (0, int(name), "") if name.isdecimal() else (1, 0, name)
 
 
-def _numbered(part: AnswerLog, concepts: dict[str, int], questions: dict[str, int]) -> Dataset:
-    rows = [
-        {
-            "learner_id": learner, "group_id": learner, "questions": [questions.get(a[1], 0) for a in answers],
-            "concepts": [[concepts[c] for c in a[2]] for a in answers], "correct": [a[3] for a in answers],
-            "times": [a[0] for a in answers],
-        }
-        for learner, answers in part.learners.items()
-    ]  # fmt: skip
-    return Dataset.from_list(rows, features=RESPONSES)
+def _numbered(part: AnswerLog, concepts: dict[str, int], questions: dict[str, int], streaming: bool = False) -> Dataset:
+    with RowWriter(RESPONSES, streaming, LEARNERS) as rows:
+        for learner, answers in part.learners.items():
+            rows.append(
+                {
+                    "learner_id": learner, "group_id": learner, "questions": [questions.get(a[1], 0) for a in answers],
+                    "concepts": [[concepts[c] for c in a[2]] for a in answers], "correct": [a[3] for a in answers],
+                    "times": [a[0] for a in answers],
+                }
+            )  # fmt: skip
+        return rows.dataset()
 
 
 def _load_sample_school(seed: int) -> ResponseDataset:
