@@ -26,7 +26,6 @@ learner can do, with intervals; other recipes take it as --mastery_file), master
 import logging
 from dataclasses import dataclass, field
 
-import numpy as np
 from transformers import set_seed
 
 from edu_datasets import ResponseColumns, halve_validation, load_responses
@@ -34,7 +33,7 @@ from trainers.arguments import DataArguments, RecipeTrainingArguments
 from trainers.knowledge_tracing import KnowledgeTracingTrainer, new_tracer
 from trainers.model_selection import cross_validate, search_hyperparameters
 from trainers.parser import RecipeParser, run
-from trainers.tracing_settings import TracingSettings
+from trainers.tracing_settings import TracingSettings, share_correct
 
 DEFAULTS = dict(
     output_dir="runs/knowledge_tracing", num_train_epochs=20, learning_rate=2e-3, per_device_train_batch_size=32,
@@ -92,7 +91,7 @@ def main(argv: list[str] | None = None) -> dict:
         sort_by_time=args.sort_by_time, seed=data_args.split_seed, encoding=data_args.file_encoding,
         separator=data_args.separator,
         skip_bad_rows=data_args.skip_bad_rows, max_train_samples=data_args.max_train_samples,
-        max_eval_samples=data_args.max_eval_samples,
+        max_eval_samples=data_args.max_eval_samples, streaming=data_args.streaming,
     )  # fmt: skip
     logging.info("%s", data.summary())
 
@@ -101,7 +100,7 @@ def main(argv: list[str] | None = None) -> dict:
         splits = halve_validation(splits, data_args.split_seed)
         settings = TracingSettings(
             data.concepts, data.questions, args.window, args.context, data.most_concepts(),
-            base_rate=float(np.mean([answer for answers in splits["train"]["correct"] for answer in answers])),
+            base_rate=share_correct(splits["train"]),
         )  # fmt: skip
 
         # 5. Seed and model, from scratch
@@ -112,7 +111,9 @@ def main(argv: list[str] | None = None) -> dict:
         )  # fmt: skip
 
         # 6. Trainer: cuts learners into windows; one half of validation chooses the checkpoint, the other calibrates
-        return KnowledgeTracingTrainer(settings=settings, splits=splits, model=model, args=training_args)
+        return KnowledgeTracingTrainer(
+            settings=settings, splits=splits, model=model, args=training_args, num_proc=data_args.preprocessing_num_workers
+        )
 
     if data_args.check_data:
         return make_trainer(data.splits, training_args).check(data.summary(), data.rejected)

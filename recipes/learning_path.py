@@ -121,6 +121,7 @@ def main(argv: list[str] | None = None) -> dict:
         with_answers=args.simulator == "tracer", split=args.split, negatives=args.negatives, fold=data_args.fold,
         seed=data_args.split_seed, encoding=data_args.file_encoding, separator=data_args.separator,
         skip_bad_rows=data_args.skip_bad_rows, max_learners=data_args.max_train_samples,
+        streaming=data_args.streaming,
     )  # fmt: skip
     simulator = which_simulator(args.simulator, data_args.dataset_name, bool(data.answers), bool(data.concepts), bool(data.pairs))
     logging.info("%s", data.summary())

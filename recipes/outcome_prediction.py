@@ -116,7 +116,7 @@ def main(argv: list[str] | None = None) -> dict:
         split_by=data_args.split_by, fold=data_args.fold,
         seed=data_args.split_seed, encoding=data_args.file_encoding, separator=data_args.separator,
         skip_bad_rows=data_args.skip_bad_rows, max_train_samples=data_args.max_train_samples,
-        max_eval_samples=data_args.max_eval_samples,
+        max_eval_samples=data_args.max_eval_samples, streaming=data_args.streaming,
     )  # fmt: skip
     logging.info("%s", data.summary())
     encodings = ENCODINGS if args.encoding == "best" else [args.encoding]
@@ -146,7 +146,10 @@ def main(argv: list[str] | None = None) -> dict:
             )  # fmt: skip
 
         # 6. Encode; one half of validation chooses the checkpoint, the other calibrates
-        encoded = splits.map(encode, batched=True, fn_kwargs={"settings": settings, "tokenizer": tokenizer})
+        encoded = splits.map(
+            encode, batched=True, fn_kwargs={"settings": settings, "tokenizer": tokenizer},
+            num_proc=data_args.preprocessing_num_workers,
+        )  # fmt: skip
 
         # 7. Trainer
         return OutcomeTrainer(

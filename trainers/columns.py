@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
+import xxhash
 from datasets import Dataset
 
 BLOCK = 65_536
@@ -17,7 +19,43 @@ def column_array(dataset: Dataset, name: str) -> np.ndarray:
     return np.concatenate([np.asarray(block[name]) for block in rows.iter(BLOCK)]) if len(rows) else np.empty(0)
 
 
+def entry_array(dataset: Dataset, name: str, place: int) -> np.ndarray:
+    """One entry of each list of numbers in a column, float64 array (rows,)."""
+    blocks = dataset.select_columns([name]).with_format("arrow").iter(BLOCK // 16)
+    found = [pc.list_element(block[name], place).to_numpy() for block in blocks]
+    return np.concatenate(found) if found else np.empty(0)
+
+
 def column_values(dataset: Dataset, name: str) -> Iterator[Any]:
     """The values of a column, a block in memory at a time."""
     for block in dataset.select_columns([name]).iter(BLOCK // 16):
         yield from block[name]
+
+
+def text_keys(texts: Iterable[str]) -> np.ndarray:
+    """A number for each text, the same in every process, uint64 array."""
+    return np.fromiter((xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass")) for text in texts), np.uint64)
+
+
+class RowNumbers:
+    """The row of each value of a column of different texts, in 16 bytes a row."""
+
+    def __init__(self, dataset: Dataset, name: str):
+        keys = text_keys(column_values(dataset, name))
+        self._rows = np.argsort(keys)
+        self._keys = keys[self._rows]
+
+    def of(self, texts: Iterable[str]) -> np.ndarray:
+        """The rows of these texts, int64 array (texts,).
+
+        Raises:
+            KeyError: One of them is not there.
+        """
+        keys = text_keys(texts)
+        places = np.searchsorted(self._keys, keys)
+        if not np.array_equal(self._keys.take(places, mode="clip"), keys):
+            raise KeyError("a text that is not in the column")
+        return self._rows[places]
+
+    def __getitem__(self, text: str) -> int:
+        return int(self.of([text])[0])

@@ -26,7 +26,7 @@ from .metrics.probabilities import auc_draws, probability_metrics, reliability
 from .models.knowledge_tracing import KnowledgeTracingConfig, KnowledgeTracingModel
 from .parser import ConfigurationError
 from .tracing_features import HISTORY
-from .tracing_settings import IGNORED, TracingCollator, TracingSettings, as_batch, encode
+from .tracing_settings import IGNORED, LEARNERS, TracingCollator, TracingSettings, as_batch, encode
 
 METRICS = {"roc_auc": True, "accuracy": True, "log_loss": False, "loss": False}  # whether greater is better
 STARTS = ((0, 0), (1, 4), (5, 19), (20, 99), (100, None))
@@ -60,18 +60,19 @@ class KnowledgeTracingTrainer(EduTrainer):
         settings: What the model reads; gets the fitted spread.
         splits: train, validation (chooses the checkpoint), calibration and test, with the columns of
             `edu_datasets.schema.RESPONSES`, one learner a row.
+        num_proc: Processes that cut learners into windows; None for this one.
         kwargs: As for `EduTrainer`.
     """
 
     checkpoint = None  # nothing was pretrained
 
-    def __init__(self, *, settings: TracingSettings, splits: DatasetDict, **kwargs):
+    def __init__(self, *, settings: TracingSettings, splits: DatasetDict, num_proc: int | None = None, **kwargs):
         metric = (kwargs["args"].metric_for_best_model or "loss").removeprefix("eval_")
         if metric not in METRICS:
             raise ConfigurationError(f"--metric_for_best_model is {metric!r}; expected one of {', '.join(METRICS)}.")
         kwargs["args"].greater_is_better = METRICS[metric]
         kwargs["args"].label_names = ["labels"]
-        self.settings, self.splits, self.row_column = settings, splits, "learner"
+        self.settings, self.splits, self.row_column, self.num_proc = settings, splits, "learner", num_proc
         self.windows = {split: self.cut(rows, split) for split, rows in splits.items()}
         super().__init__(
             compute_metrics=self.validation_metrics, train_dataset=self.windows["train"], eval_dataset=self.windows["validation"],
@@ -81,8 +82,8 @@ class KnowledgeTracingTrainer(EduTrainer):
     def cut(self, learners: Dataset, name: str) -> Dataset:
         """The windows of these learners; see `tracing_settings.encode`."""
         return learners.map(
-            encode, batched=True, batch_size=64, with_indices=True, fn_kwargs={"settings": self.settings},
-            remove_columns=learners.column_names, desc=f"windows of {name}",
+            encode, batched=True, batch_size=LEARNERS, with_indices=True, fn_kwargs={"settings": self.settings},
+            remove_columns=learners.column_names, num_proc=self.num_proc, desc=f"windows of {name}",
         ).with_format("numpy")  # fmt: skip
 
     def loss_terms(self, model, inputs):

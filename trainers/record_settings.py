@@ -14,10 +14,13 @@ from datasets import Dataset
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
+from .columns import column_array, entry_array
 from .parser import ConfigurationError
 
 ENCODINGS = ("numeric", "text")
 MOST_BINS, LEAST_ROWS = 24, 24  # bins of a number; training rows in each
+MOST_ROWS = 100_000  # that they are found from
+BLOCK = 4096
 LEVELS = ("very low", "low", "rather low", "middling", "rather high", "high", "very high")
 """What a text calls a number, by where its bin lies among those of its column."""
 
@@ -80,12 +83,14 @@ class RecordSettings:
             weigh_classes: Give rare classes more weight: the number of rows over classes times rows of the class.
             max_length: Of a text.
         """
-        y = np.array(train["target"][:], float)
-        categories = list(zip(*train["categories"][:], strict=True))
-        values = [sorted(set(column) - {""}) for column in categories]
-        numbers = np.array(train["numbers"][:], float).reshape(len(train), -1)
-        medians = [float(np.median(known)) if len(known := column[~np.isnan(column)]) else 0.0 for column in numbers.T]
-        commonest = [Counter(column).most_common(1)[0][0] for column in categories]
+        y = column_array(train, "target")
+        counts = [Counter() for _ in data.category_columns]
+        for block in train.select_columns(["categories"]).iter(BLOCK):
+            for count, column in zip(counts, zip(*block["categories"], strict=True), strict=True):
+                count.update(column)
+        values = [sorted(set(count) - {""}) for count in counts]
+        commonest = [count.most_common(1)[0][0] for count in counts]
+        medians = [_median(entry_array(train, "numbers", i)) for i in range(len(data.number_columns))]
         settings = cls(
             data.task, list(data.classes), list(data.number_columns), list(data.category_columns), values,
             dict(data.feature_groups), medians, commonest, encoding, max_length,
@@ -100,8 +105,9 @@ class RecordSettings:
             settings.positive = classes.index(data.positive_class) if data.positive_class else len(classes) - 1
         if encoding == "text":
             settings.bins = bin_edges(train, settings)
-            placed = [[_bin(v, edges) for v in column] for column, edges in zip(numbers.T, settings.bins, strict=True)]
-            settings.usual_bins = [Counter(column).most_common(1)[0][0] for column in placed]
+            settings.usual_bins = [
+                _commonest_bin(entry_array(train, "numbers", i), edges) for i, edges in enumerate(settings.bins)
+            ]
         return settings
 
     def num_labels(self) -> int:
@@ -178,25 +184,40 @@ def _bin(value: float, edges: Sequence[float]) -> int:
     return -1 if math.isnan(value) else bisect_right(edges, value, 1, len(edges) - 1) - 1
 
 
+def _commonest_bin(column: np.ndarray, edges: Sequence[float]) -> int:
+    """The bin (see `_bin`) that most numbers are in, the one that comes first where several are."""
+    bins = np.searchsorted(edges[1:-1], column, side="right")
+    bins[np.isnan(column)] = -1
+    return int(Counter(bins.tolist()).most_common(1)[0][0])
+
+
+def _median(column: np.ndarray) -> float:
+    known = column[~np.isnan(column)]
+    return float(np.median(known)) if len(known) else 0.0
+
+
 def bin_edges(train: Dataset, settings: RecordSettings) -> list[list[float]]:
     """Edges of the bins of each number: where a small tree of that column alone would split the training rows.
 
-    As in Gorishniy, Rubachev and Babenko (2022), 'target-aware bins'. A column without two values has one bin.
+    As in Gorishniy, Rubachev and Babenko (2022), 'target-aware bins'. A column without two values has one bin. Of more than
+    `MOST_ROWS` rows every so many are enough.
     """
-    y = np.array(train["target"][:], float)
+    y = column_array(train, "target")
     tree = DecisionTreeRegressor if settings.task == "regression" else DecisionTreeClassifier
     edges = []
-    for column in np.array(train["numbers"][:], float).reshape(len(train), -1).T:
+    for place in range(len(settings.number_columns)):
+        column = entry_array(train, "numbers", place)
         known = ~np.isnan(column)
         x = column[known]
-        if len(set(x.tolist())) < 2:
-            value = float(x[0]) if len(x) else 0.0
-            edges.append([value, value + 1.0])
+        lowest, highest = (float(x.min()), float(x.max())) if len(x) else (0.0, 0.0)
+        if lowest == highest:
+            edges.append([lowest, lowest + 1.0])
             continue
         fitted = tree(max_leaf_nodes=MOST_BINS, min_samples_leaf=min(LEAST_ROWS, len(x) // 2 or 1), random_state=0)
-        fitted.fit(x[:, None], y[known])
+        some = slice(None, None, -(-len(x) // MOST_ROWS))
+        fitted.fit(x[some, None], y[known][some])
         inner = fitted.tree_.threshold[fitted.tree_.feature >= 0]
-        edges.append(sorted({float(x.min()), float(x.max()), *map(float, inner)}))
+        edges.append(sorted({lowest, highest, *map(float, inner)}))
     return edges
 
 

@@ -15,7 +15,7 @@ from .knowledge_tracing import KnowledgeTracingTrainer, load, new_tracer
 from .model_selection import changed
 from .parser import ConfigurationError
 from .simulators import TracedLearners
-from .tracing_settings import TracingSettings
+from .tracing_settings import LEARNERS, TracingSettings, share_correct
 
 HIDDEN_SIZE = 64
 OPTIONS = {"learning_rate": 3e-3, "per_device_train_batch_size": 32, "per_device_eval_batch_size": 128, "weight_decay": 0.01}
@@ -40,31 +40,31 @@ def traced_learners(
         ConfigurationError: Hardly a learner has so many answers.
     """
     folder = Path(folder)
-    begins = [i for i, answers in enumerate(rows["correct"]) if len(answers) >= warm_up]
-    if len(begins) < 10:
-        raise ConfigurationError(
-            f"{len(begins)} learners have {warm_up} answers or more; lower --warm_up, or bring more answers."
-        )
+    asked, said, offered, most = [], [], np.zeros(len(concepts), bool), 1
+    for block in rows.select_columns(["concepts", "correct"]).iter(LEARNERS):
+        for learner, answers in zip(block["concepts"], block["correct"], strict=True):
+            offered[[c - 1 for numbers in learner for c in numbers]] = True
+            most = max(most, *map(len, learner))
+            if len(answers) >= warm_up:
+                asked.append([numbers[0] - 1 for numbers in learner[:warm_up]])
+                said.append(answers[:warm_up])
+    if len(asked) < 10:
+        raise ConfigurationError(f"{len(asked)} learners have {warm_up} answers or more; lower --warm_up, or bring more answers.")
     word = str(args.resume_from_checkpoint or "false").strip().lower()
     if word in ("false", "0") or not (folder / "edu_recipes.json").is_file():
-        _fit(rows, concepts, folder, args, epochs)
+        _fit(rows, concepts, most, folder, args, epochs)
     weights = {name: value.numpy() for name, value in load(folder).model.cpu().state_dict().items()}
-    first = rows.select(begins)
-    asked = np.array([[c[0] - 1 for c in learner[:warm_up]] for learner in first["concepts"]])
-    said = np.array([learner[:warm_up] for learner in first["correct"]])
-    offered = np.zeros(len(concepts), bool)
-    offered[[c - 1 for learner in rows["concepts"] for answer in learner for c in answer]] = True
-    return TracedLearners(weights, asked, said, [tuple(e) for e in edges], offered)
+    return TracedLearners(weights, np.array(asked), np.array(said), [tuple(e) for e in edges], offered)
 
 
-def _fit(rows: Dataset, concepts: Sequence[str], folder: Path, args: RecipeTrainingArguments, epochs: float) -> None:
+def _fit(
+    rows: Dataset, concepts: Sequence[str], most: int, folder: Path, args: RecipeTrainingArguments, epochs: float
+) -> None:  # fmt: skip
+    """Train a tracer on nine tenths of the learners, whose questions have `most` concepts at most; save it in `folder`."""
     order = np.random.default_rng(args.seed).permutation(len(rows))
     parts = {"validation": order[: max(1, len(order) // 10)], "train": order[max(1, len(order) // 10) :]}
     splits = DatasetDict({s: rows.select(np.sort(part)) for s, part in parts.items()})
-    settings = TracingSettings(
-        list(concepts), concepts_per_step=max(len(c) for learner in rows["concepts"] for c in learner),
-        base_rate=float(np.mean([a for learner in splits["train"]["correct"] for a in learner])),
-    )  # fmt: skip
+    settings = TracingSettings(list(concepts), concepts_per_step=most, base_rate=share_correct(splits["train"]))
     set_seed(args.seed)
     model = new_tracer(settings, num_features=0, architecture="lstm", hidden_size=HIDDEN_SIZE, dropout=0.1)
     own = changed(

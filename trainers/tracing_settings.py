@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
+from datasets import Dataset
 
 from .parser import ConfigurationError
 from .tracing_features import HISTORY, History, history_features
 
+LEARNERS = 64  # that are in memory at a time
 IGNORED = -100  # label of a step that is context, or padding
 WINDOW = ("learner", "start", "length", "concepts", "questions", "correct", "features", "labels")
 
@@ -40,6 +43,15 @@ class TracingSettings:
     def __post_init__(self):
         if self.window < 2 or self.context < 0:
             raise ConfigurationError(f"--window is {self.window} and --context {self.context}; expected 2 or more, 0 or more.")
+
+
+def share_correct(learners: Dataset) -> float:
+    """The share of right answers of all learners, who have the columns of `edu_datasets.schema.RESPONSES`."""
+    right = answers = 0
+    for block in learners.select_columns(["correct"]).with_format("arrow").iter(16 * LEARNERS):
+        values = pc.list_flatten(block["correct"])
+        right, answers = right + (pc.sum(values).as_py() or 0), answers + len(values)
+    return right / answers
 
 
 def encode(batch: dict[str, list], indices: Sequence[int], settings: TracingSettings) -> dict[str, list]:
