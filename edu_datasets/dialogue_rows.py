@@ -73,10 +73,9 @@ def to_dialogues(table: Table, columns: DialogueColumns) -> tuple[Path, Iterator
     if columns.messages in table.columns:
         return table.path, _from_messages(table, columns, named), lambda d, i, _: _in_list(d, i, columns)
     if columns == DialogueColumns() and columns.role not in table.columns:
-        there = f"one of the columns {', '.join(map(repr, table.columns))}" if table.has_names() else "a header with one of them"
         raise DataError(
             "there is neither a column 'messages' nor a column 'role'.", file=table.path,
-            expected=there,
+            expected=table.names_told() or "a header with one of them",
             fix="Name a list of turns with --messages_column, or columns with a turn a row with --role_column and --text_column.",
         )  # fmt: skip
     return table.path, _from_turns(table, columns, named), lambda d, i, key: _in_rows(d, i, columns, key)

@@ -61,6 +61,11 @@ class Table:
         """Whether the columns are called by names, which may be told; else the first row may be an essay, or a learner."""
         return all(map(_is_name, self.columns)) and not any(c in self.columns[c][:100] for c in self.columns)
 
+    def names_told(self) -> str | None:
+        """The names of the columns, for a message; None where they may be none, as the first learner of a list without a header."""
+        told = f"one of the columns {', '.join(map(repr, self.columns))}"
+        return told if len(self.columns) > 1 and self.has_names() else None
+
     def column(self, name: str, option: str) -> Sequence:
         """The values of column `name`.
 
@@ -93,8 +98,7 @@ class Table:
         raise DataError(
             f"there is no column '{name}'." + (f" Did you mean '{close}'?" if close else ""),
             file=self.path,
-            # a lone name may well be the first learner of a list without a header
-            expected=f"one of the columns {', '.join(map(repr, self.columns))}" if len(self.columns) > 1 else None,
+            expected=self.names_told(),
             fix=f"Name the right one with {option}" + (f" {close}." if close else "."),
         )
 
