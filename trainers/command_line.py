@@ -13,6 +13,7 @@ import difflib
 import importlib.metadata
 import json
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,8 @@ from .parser import ConfigurationError, run
 ANSWER_COLUMNS = {"learner_id", "group_id", "questions", "concepts", "correct", "times"}
 """The columns of `edu_datasets.schema.RESPONSES`, by which what was cached of answer logs is known."""
 
+CACHED = re.compile(r".*\.(arrow|part|rows)|tmp\w{8}")
+"""The files in our own folder; the last are what a stopped `Dataset.map` leaves."""
 METRICS = (
     "agreement", "answer_metrics", "probability_metrics", "quadratic_weighted_kappa", "ranking_metrics", "reply_metrics",
 )  # fmt: skip
@@ -184,12 +187,12 @@ def clear_cache(dry_run: bool = False) -> int:
 def cached_files() -> dict[Path, list[Path]]:
     """Folder -> the files in it that our runs have cached.
 
-    In our own folder these are all Arrow files; other files in it are not ours. In those of the libraries datasets and evaluate
-    they are answer logs, and what our metrics were given: what other programs cached there stays.
+    In our own folder these are all that `CACHED` says; other files in it are not ours. In those of the libraries datasets and
+    evaluate they are answer logs, and what our metrics were given: what other programs cached there stays.
     """
     own, common = os.environ.get("EDU_RECIPES_CACHE"), os.environ.get("XDG_CACHE_HOME")
     ours = Path(own) if own else Path(common or Path.home() / ".cache") / "edu-recipes"
-    found = {ours: [path for path in _files(ours) if path.suffix in (".arrow", ".part", ".rows")]}
+    found = {ours: [path for path in _files(ours) if CACHED.fullmatch(path.name)]}
     import datasets
     import evaluate
 
