@@ -62,7 +62,7 @@ class Table:
         return all(map(_is_name, self.columns)) and not any(c in self.columns[c][:100] for c in self.columns)
 
     def names_told(self) -> str | None:
-        """The names of the columns, for a message; None where they may be none, as the first learner of a list without a header."""
+        """The names of the columns, for a message; None where they may be none, such as the first learner of a bare list."""
         told = f"one of the columns {', '.join(map(repr, self.columns))}"
         return told if len(self.columns) > 1 and self.has_names() else None
 
