@@ -78,16 +78,71 @@ def questions(rng: np.random.Generator, rows: int) -> Iterator[list]:
         yield [f"q{i}", f"s{i // 8}", text, question, " ".join(words[answer : answer + 3]), f"k{i % 3}"]
 
 
+def turns(rng: np.random.Generator, rows: int) -> Iterator[list]:
+    """Six turns of a dialogue, four dialogues on a problem."""
+    yield ["dialogue_id", "role", "text", "move", "problem_id", "problem", "learner"]
+    for i, text in zip(range(rows), texts(rng), strict=False):
+        number, tutor = i // 6, i % 2
+        said = ["tutor", text, ("question", "hint", "telling")[i // 2 % 3]] if tutor else ["learner", text, ""]
+        yield [f"d{number}", *said, f"p{number // 4}", f"Problem {number // 4}", f"l{number}"]
+
+
+def answers(rng: np.random.Generator, rows: int) -> Iterator[list]:
+    """A hundred answers of each learner to a thousand questions on forty concepts, every fourth question on two."""
+    yield ["learner", "time", "question", "concepts", "correct"]
+    for i in range(rows):
+        question = int(rng.integers(0, 1000))
+        concepts = f"c{question % 40}" + f";c{question % 39}" * (question % 4 == 0)
+        yield [f"l{i // 100}", i % 100 * 60, f"q{question}", concepts, int((question * 7 + i) % 10 < 6)]
+
+
+def records(rng: np.random.Generator, rows: int) -> Iterator[list]:
+    """A record of each learner: seven numbers, three categories, an outcome that goes with the grade."""
+    yield "learner grade age attendance homework quiz late answers language support course passed".split()
+    for i in range(rows):
+        a, b, c, d, noise = rng.normal(size=5).tolist()
+        yield [
+            f"l{i}", round(60 + 15 * a, 1), 12 + i % 7, round(0.8 + 0.1 * b, 4), round(0.5 + 0.2 * c, 4) if i % 20 else "",
+            round(0.6 + 0.1 * a + 0.1 * d, 4), i % 5, int(100 + 30 * c), f"language {i % 9}" if i % 30 else "",
+            ("yes", "no", "no")[i % 3], f"course {i % 40}", "yes" if a + noise > -0.5 else "no",
+        ]  # fmt: skip
+
+
+def library(rng: np.random.Generator, rows: int) -> Iterator[list]:
+    """Resources of forty to a topic."""
+    yield ["resource", "title", "text", "topics", "language", "level", "licence"]
+    for i, text in zip(range(rows), texts(rng), strict=False):
+        yield [f"r{i}", f"Resource {i}", text, f"topic {i // 40}", "en", i % 9, "cc-by-4.0"]
+
+
+def openings(rng: np.random.Generator, rows: int) -> Iterator[list]:
+    """Fifty openings of each learner among 20,000 resources."""
+    yield ["learner", "resource", "time"]
+    for i in range(rows):
+        yield [f"l{i % (rows // 50)}", f"r{int(20_000 * rng.random() ** 2)}", i]
+
+
 FILES = {
+    "knowledge_tracing": (answers, "--train_file", "--time_column time --question_column question"),
+    "learning_path": (answers, "--train_file", "--time_column time"),
+    "outcome_prediction": (records, "--train_file", "--learner_column learner --id_column learner --target_column passed"),
     "essay_scoring": (
-        essays, "csv", ["--id_column", "id", "--learner_column", "learner", "--prompt_column", "prompt", "--max_length", "128"],
+        essays, "--train_file", "--id_column id --learner_column learner --prompt_column prompt --max_length 128",
     ),
     "question_answering": (
-        questions, "csv", ["--id_column", "id", "--story_column", "story", "--attribute_columns", "kind", "--max_length", "256"],
+        questions, "--train_file", "--id_column id --story_column story --attribute_columns kind --max_length 256",
     ),
+    "content_generation": (questions, "--train_file", "--id_column id --story_column story --attribute_columns kind"),
+    "qa_tutoring": (
+        turns, "--train_file",
+        "--move_column move --problem_id_column problem_id --problem_column problem --learner_column learner",
+    ),
+    "resource_recommendation": (library, "--resources_file", "--topics_column topics --title_column title"),
+    "resource_recommendation by history": (openings, "--interactions_file", "--query history --resources_file library.csv"),
 }  # fmt: skip
-"""Recipe -> what writes its rows, the kind of file, and its options."""
-ENCODERS, LANGUAGE_MODELS = ("essay_scoring", "question_answering"), ()
+"""Recipe -> what writes its rows, the option that names their file, and others."""
+ENCODERS = ("essay_scoring", "question_answering", "resource_recommendation", "resource_recommendation by history")
+LANGUAGE_MODELS = ("content_generation", "qa_tutoring")
 """Recipes that begin with a pretrained model."""
 
 
@@ -115,13 +170,16 @@ def tiny_model(name: str, folder: Path) -> str:
 
 def measure(args: BenchmarkArguments) -> dict:
     """One size in this process: the curve of anonymous memory, its highest point, seconds."""
-    rows, _, options = FILES[args.recipe]
-    recipe = throughput.load_script(Path(__file__).parents[1] / f"{args.recipe}.py")
+    rows, option, words = FILES[args.recipe]
+    recipe = throughput.load_script(Path(__file__).parents[1] / f"{args.recipe.split()[0]}.py")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["EDU_RECIPES_CACHE"] = folder  # nothing of it stays
         path = Path(folder) / "rows.csv"
         write_file(path, rows(np.random.default_rng(args.seed), args.rows[0]))
-        words = ["--train_file", str(path), "--check_data", "--streaming", str(args.streaming), "--output_dir", f"{folder}/run"]
+        if "library.csv" in words:
+            write_file(Path(folder) / "library.csv", library(np.random.default_rng(args.seed), 20_000))
+        options = words.replace("library.csv", f"{folder}/library.csv").split()
+        words = [option, str(path), "--check_data", "--streaming", str(args.streaming), "--output_dir", f"{folder}/run"]
         names = [n for n, own in ((DEFAULT_ENCODER, ENCODERS), (DEFAULT_LANGUAGE_MODEL, LANGUAGE_MODELS)) if args.recipe in own]
         words += ["--model_name_or_path", tiny_model(names[0], Path(folder) / "model")] if names else []
         estimate = EduTrainer.estimate_cost
@@ -165,8 +223,8 @@ def main(argv: list[str] | None = None) -> dict:
     table = [["rows", "anonymous memory, MiB", "seconds"]]
     table += [[f"{s['rows']:,}", f"{s['anonymous_mib']:,.0f}", f"{s['seconds']:,.0f}"] for s in sizes]
     output = Path(args.output_dir)
-    report.write_json(output / f"pipeline_memory_{args.recipe}.json", results)
-    draw(output / f"pipeline_memory_{args.recipe}.png", sizes, args.recipe)
+    report.write_json(output / f"pipeline_memory_{args.recipe.replace(' ', '_')}.json", results)
+    draw(output / f"pipeline_memory_{args.recipe.replace(' ', '_')}.png", sizes, args.recipe)
     print(f"\n{report.as_markdown(table)}\n\nThe last is {growth:.2f} times the first. Saved in {args.output_dir}")
     return results
 
