@@ -205,7 +205,7 @@ def bin_edges(train: Dataset, settings: RecordSettings) -> list[list[float]]:
     y = column_array(train, "target")
     tree = DecisionTreeRegressor if settings.task == "regression" else DecisionTreeClassifier
     edges = []
-    for place in range(len(settings.number_columns)):
+    for place in range(len(train[0]["numbers"])):
         column = entry_array(train, "numbers", place)
         known = ~np.isnan(column)
         x = column[known]
