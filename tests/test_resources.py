@@ -177,7 +177,7 @@ BROKEN_INTERACTIONS = {
     "a learner in place of a time": (f"r1,r1,{CANARY}", "row 3 column 'time' not a time 2026-09-01"),
     "a day before a month": (f"{CANARY},r1,24.09.2026", "row 3 column 'time' not a time 24.09.2026 2026-09-01"),
     "no time": (f"{CANARY},r1,", "row 3 column 'time' time missing"),
-    "not a number": (f"{CANARY},r1,nan", "row 3 column 'time' time missing"),
+    "not a number": (f"{CANARY},r1,nan", "row 3 column 'time' not a time"),
     "a number among dates": (f"{CANARY},r1,1757000000", "row 3 column 'time' a number row 2 a date same way"),
     "a time zone among times without": (f"{CANARY},r1,2026-09-01T08:00+02:00", "row 3 'time' a date with a time zone row 2"),
     "no learner": (",r1,2026-09-01T08:00", "row 3 column 'learner' learner missing"),
