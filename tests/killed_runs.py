@@ -92,6 +92,7 @@ def inject(fault: list | None, largest: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         patch(Trainer, "_save_checkpoint", at(lambda: limit_files(share, largest)))
+        patch(survival, "seal", at(die))  # whose files are all smaller is ended in front of the seal
     elif kind == "full" and number != "results":  # Python ignores the signal: the write fails, as on a full disk
         patch(Trainer, "_save_checkpoint", at(lambda: limit_files(share, largest)))
     elif kind == "full":
