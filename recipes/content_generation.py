@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> dict:
         train_file=data_args.train_file, validation_file=data_args.validation_file, test_file=data_args.test_file,
         columns=columns, free_answers=True, seed=data_args.split_seed, encoding=data_args.file_encoding,
         separator=data_args.separator, skip_bad_rows=data_args.skip_bad_rows, max_train_samples=data_args.max_train_samples,
-        max_eval_samples=data_args.max_eval_samples,
+        max_eval_samples=data_args.max_eval_samples, streaming=data_args.streaming,
     )  # fmt: skip
     logging.info("%s", data.summary())
     if "train" not in data.splits:
@@ -148,7 +148,7 @@ def main(argv: list[str] | None = None) -> dict:
             settings=settings, splits=splits, attribute_names=data.attribute_names, share_texts=args.share_texts,
             size=EvaluationSize(args.candidates, args.test_questions, args.ranking_questions), qa_model=args.qa_model,
             checkpoint=checkpoint, model_args=model_args, packing=language_args.packing,
-            model=model, args=training_args, processing_class=tokenizer,
+            workers=data_args.preprocessing_num_workers, model=model, args=training_args, processing_class=tokenizer,
         )  # fmt: skip
 
     if data_args.check_data:

@@ -3,7 +3,6 @@
 import csv
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +26,7 @@ from trainers.generation_settings import (
     GenerationSettings,
     Request,
     RequestEncoder,
-    encode_rows,
+    encode,
     known_controls,
     requests_of,
 )
@@ -158,8 +157,9 @@ def test_an_attention_that_cannot_share_is_found_out(tokenizer):
 
 def test_rows_of_many_questions_are_cut_and_every_question_is_learnt_once(tokenizer):
     rows = [row(f"What is number {i}?", f"number {i}") for i in range(20)]
-    encoder = RequestEncoder(settings_of(tokenizer, written=[QUESTION]), tokenizer)
-    shared, apart = (encode_rows(rows, ["kind"], encoder, share, 0) for share in (True, False))
+    batch, settings = {name: [r[name] for r in rows] for name in rows[0]}, settings_of(tokenizer, written=[QUESTION])
+    told = (range(20), np.arange(20), ["kind"], tokenizer, settings)
+    shared, apart = (encode(batch, *told, share, 0) for share in (True, False))
     assert len(shared["length"]) == 2 and len(apart["length"]) == 20 and sum(shared["learnt"]) == sum(apart["learnt"])
 
 
@@ -432,34 +432,6 @@ def test_two_processes_give_the_same_model_and_the_same_questions(whole_batch_ru
     assert torch.allclose(logits(tmp_path / "run"), logits(whole_batch_run), atol=1e-4)
     one, two = (json.loads((run / "metrics.json").read_text())["test"] for run in (whole_batch_run, tmp_path / "run"))
     assert two["rouge_l"] == pytest.approx(one["rouge_l"], abs=1e-6)
-
-
-KILLED = """
-import os, signal, sys
-from conftest import load_recipe
-from trainers.base import EduTrainer
-step = EduTrainer.training_step
-def step_or_die(self, *args, **kwargs):
-    if self.state.global_step == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, *args, **kwargs)
-EduTrainer.training_step = step_or_die
-load_recipe("content_generation").main(sys.argv[1:])
-"""
-
-
-@pytest.mark.parametrize("peft", ["true", "false"])
-def test_a_killed_run_resumes_to_the_same_weights(peft, recipe, tmp_path, tiny_chat_model, questions_file):
-    more = ["--use_peft", peft, "--save_strategy", "steps", "--save_steps", "1", "--eval_strategy", "steps", "--eval_steps", "1",
-            "--optim", "adamw_torch", "--learning_rate", "0.01"]  # fmt: skip
-    recipe.main(arguments(tiny_chat_model, questions_file, tmp_path / "whole", *more))
-    argv = arguments(tiny_chat_model, questions_file, tmp_path / "killed", *more)
-    path = {"PYTHONPATH": f"{ROOT / 'tests'}:{ROOT}"}
-    killed = subprocess.run([sys.executable, "-c", KILLED, *argv], env=os.environ | path, timeout=300)
-    assert killed.returncode == -9 and not (tmp_path / "killed" / "metrics.json").exists()
-    recipe.main([*argv, "--resume_from_checkpoint", "auto"])
-    whole, resumed = (load_file(tmp_path / run / "model.safetensors") for run in ("whole", "killed"))
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 @pytest.fixture(scope="module")

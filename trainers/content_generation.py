@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, Features
+from transformers import PreTrainedTokenizerBase
 
 from . import generation_report, report
 from .answering_evaluation import answer_intervals
@@ -19,6 +20,7 @@ from .artifact import load_artifact
 from .baselines.content_generation import generation_baselines
 from .candidate_ranking import fit_weights, rank
 from .checkpoints import find_checkpoint, load_tokenizer
+from .columns import column_array, column_values, text_keys
 from .distractors import distractor_report, other_answers
 from .generation_evaluation import (
     attribute_accuracy,
@@ -30,7 +32,7 @@ from .generation_evaluation import (
     refused_shares,
     set_metrics,
 )
-from .generation_settings import ANSWER, DISTRACTOR, GenerationSettings, RequestEncoder, encode_rows
+from .generation_settings import ANSWER, DISTRACTOR, TOKENS, GenerationSettings, encode
 from .language_models.loading import load_trained_language_model
 from .language_models.packing import shares_beginnings
 from .language_models.sampling import Sampling
@@ -85,6 +87,7 @@ class ContentGenerationTrainer(LanguageModelTrainer):
         size: Of the evaluation.
         share_texts: Let requests about one text share it.
         qa_model: A trained reader for the round trip, see `load_question_reader`.
+        workers: Processes that turn texts into tokens; None for this one.
         kwargs: As for `LanguageModelTrainer`.
 
     Raises:
@@ -93,7 +96,8 @@ class ContentGenerationTrainer(LanguageModelTrainer):
     """
 
     def __init__(self, *, settings: GenerationSettings, splits: DatasetDict, attribute_names: Sequence[str],
-                 size: EvaluationSize, share_texts: bool = True, qa_model: str | None = None, **kwargs):  # fmt: skip
+                 size: EvaluationSize, share_texts: bool = True, qa_model: str | None = None, workers: int | None = None,
+                 **kwargs):  # fmt: skip
         check_sacrebleu(), check_pyphen()
         model, tokenizer = kwargs["model"], kwargs["processing_class"]
         most = getattr(model.config, "max_position_embeddings", None)
@@ -101,7 +105,7 @@ class ContentGenerationTrainer(LanguageModelTrainer):
             raise ConfigurationError(f"--max_length is {settings.max_length:,}; the model reads {most:,} tokens at most.")
         self.size, self.qa_model, self.reader = size, qa_model, load_question_reader(qa_model)
         self.settings, self.attribute_names = settings, list(attribute_names)
-        answerable = {s: np.flatnonzero(rows["answerable"]) for s, rows in splits.items()}
+        answerable = {s: np.flatnonzero(column_array(rows, "answerable")) for s, rows in splits.items()}
         self.splits = DatasetDict({s: rows.select(answerable[s]) for s, rows in splits.items()})
         self.row_column, self._written_for = "rows", answerable["train"]
         self.without_answer = sum(len(rows) for rows in splits.values()) - sum(len(rows) for rows in self.splits.values())
@@ -114,9 +118,9 @@ class ContentGenerationTrainer(LanguageModelTrainer):
         self.shared = share_texts and packing and shares_beginnings(model)
         if share_texts and packing and not self.shared:
             logger.warning("this architecture does not let requests share a text: each reads it anew.")
-        self.encoder = RequestEncoder(settings, tokenizer)
-        self.rows = {split: self._encode(self.splits[split], kwargs["args"].seed) for split in ("train", "validation")}
-        longest = max(max(map(max, rows["positions"])) + 1 if self.shared else max(rows["length"]) for rows in self.rows.values())
+        self.workers, seed = workers, kwargs["args"].seed
+        self.rows = {split: self._encode(self.splits[split], tokenizer, seed, split) for split in ("train", "validation")}
+        longest = max(column_array(rows, "longest").max() for rows in self.rows.values())
         if most is not None and longest > most:
             raise ConfigurationError(
                 f"a request has {longest:,} tokens, and the model reads {most:,}. Does --answer_column hold answers?"
@@ -128,9 +132,24 @@ class ContentGenerationTrainer(LanguageModelTrainer):
             self.model_inputs = ("input_ids", "attention_mask", "decoder_input_ids")
             self.data_collator = Seq2SeqCollator(tokenizer.pad_token_id, model.config.decoder_start_token_id)
 
-    def _encode(self, rows: Dataset, seed: int) -> Dataset:
-        columns = rows.select_columns(["context", "question", "answers", "attributes", "distractors"])
-        return Dataset.from_dict(encode_rows(columns, self.attribute_names, self.encoder, self.shared, seed))
+    def _encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, seed: int, name: str) -> Dataset:
+        """`encode` of a split, texts in the order in which they stand first."""
+        order = np.arange(len(rows))
+        if self.shared:
+            first, text = np.unique(text_keys(column_values(rows, "context")), return_index=True, return_inverse=True)[1:]
+            order = np.argsort(first[text], kind="stable")
+        rows = rows.select_columns(["context", "question", "answers", "attributes", "distractors"]).select(order)
+        told = {"numbers": order, "names": self.attribute_names, "tokenizer": tokenizer, "settings": self.settings}
+        return rows.map(
+            encode, batched=True, with_indices=True, remove_columns=rows.column_names,
+            features=Features({name: kind for name, kind in TOKENS.items() if self.shared or name != "positions"}),
+            fn_kwargs={**told, "share": self.shared, "seed": seed}, num_proc=self.workers, desc=f"tokens of {name}",
+        )  # fmt: skip
+
+    @property
+    def shortened(self) -> int:
+        """How many texts of training and validation lost sentences."""
+        return sum(int(column_array(rows, "shortened").sum()) for rows in self.rows.values())
 
     def rows_of_update(self, update: int, processes: Sequence[int]) -> list[int]:
         return self._written_for[super().rows_of_update(update, processes)].tolist()
@@ -235,13 +254,12 @@ class ContentGenerationTrainer(LanguageModelTrainer):
 
     def check(self, summary: str, rejected: Sequence[tuple]) -> dict[str, Any]:
         """What `--check_data` prints: counts, rows left out, tokens, the cost of a training. Trains nothing."""
-        tokens = {
-            split: {"rows": len(rows), "tokens": sum(rows["length"]), "learnt": sum(rows["learnt"]),
-                    "longest": max(rows["length"])}
-            for split, rows in self.rows.items()
-        }  # fmt: skip
+        tokens = {}
+        for split, rows in self.rows.items():
+            length, learnt = column_array(rows, "length"), int(column_array(rows, "learnt").sum())
+            tokens[split] = {"rows": len(rows), "tokens": int(length.sum()), "learnt": learnt, "longest": int(length.max())}
         tokens["questions"] = {"left out because they have no answer": self.without_answer}
-        tokens["texts"] = {"shortened": self.encoder.shortened, "read once for all questions": str(self.shared).lower()}
+        tokens["texts"] = {"shortened": self.shortened, "read once for all questions": str(self.shared).lower()}
         return report.print_check(summary, rejected, {**tokens, "training": self.estimate_cost()})
 
     def save_run(self, results: dict, predictions: dict[str, Any], facts: dict, merge_adapter: bool) -> dict[str, Any]:
@@ -256,8 +274,9 @@ class ContentGenerationTrainer(LanguageModelTrainer):
         output, settings = Path(self.args.output_dir), self.settings
         protocol = {"dataset": facts["dataset_name"], "split": facts["split_protocol"], "seed": self.args.seed}
         protocol |= {k: facts[k] for k in ("rows", "left_out", "warnings", "attributes")}
-        protocol |= {"written": settings.written, "learnt_tokens": sum(self.rows["train"]["learnt"]), "texts_shared": self.shared}
-        protocol |= {"base_quantization": self.checkpoint.quantization, "shortened_texts": self.encoder.shortened}
+        learnt = int(column_array(self.rows["train"], "learnt").sum())
+        protocol |= {"written": settings.written, "learnt_tokens": learnt, "texts_shared": self.shared}
+        protocol |= {"base_quantization": self.checkpoint.quantization, "shortened_texts": self.shortened}
         protocol |= {"without_answer": self.without_answer, "ranking_questions": self.size.ranking_questions}
         protocol |= {"candidates": self.size.candidates, "ranking": settings.weights, "round_trip": reader_name(self.qa_model)}
         studies = {k: facts[k] for k in ("search", "cross_validation") if k in facts}

@@ -23,9 +23,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .columns import column_values
 from .essay_text import sentences
 from .language_models.chat import check_template, encode_chat, encode_prompt, stop_tokens, use_chat_template
 from .language_models.packing import IGNORED, share_beginning
@@ -42,6 +43,14 @@ FIELDS = ("text", "answer", "question", "write")
 MOST_VALUES = 50  # of an attribute: what has more is a text or an id
 MOST_ENDS = 12  # requests about one text in one row; more of them become another row
 FRAME = 128  # tokens of instruction, fields and template
+TOKENS = Features(
+    {
+        "input_ids": List(Value("int32")), "labels": List(Value("int32")), "positions": List(Value("int32")),
+        "length": Value("int64"), "longest": Value("int64"), "learnt": Value("int64"), "shortened": Value("bool"),
+        "rows": List(Value("int64")),
+    }
+)  # fmt: skip
+"""A row that is learnt, see `encode`; positions where requests share their text."""
 
 
 @dataclass
@@ -89,7 +98,7 @@ class GenerationSettings:
         Raises:
             ConfigurationError: The chat template does not let what is written be found.
         """
-        has_answers, has_distractors = any(train["answers"]), any(train["distractors"])
+        has_answers, has_distractors = (any(column_values(train, name)) for name in ("answers", "distractors"))
         written = [QUESTION] + [DISTRACTOR] * (distractors and has_distractors) + [ANSWER] * (answers and has_answers)
         if model.config.is_encoder_decoder:
             return replace(self, written=written, encoder_decoder=True, stop=[tokenizer.eos_token_id])
@@ -127,8 +136,11 @@ def known_controls(train: Dataset, names: Sequence[str], wanted: Sequence[str] |
             raise ConfigurationError(f"--attribute_columns {name}: a request has a field of this name; rename the column.")
         if name not in names:
             raise ConfigurationError(f"--controls {name}: the data has no such attribute; it has {', '.join(names) or 'none'}.")
-    columns = dict(zip(names, zip(*train["attributes"], strict=True), strict=False))
-    counts = {name: Counter(filter(None, columns.get(name, ()))) for name in names if wanted is None or name in wanted}
+    counts: dict[str, Counter[str]] = {name: Counter() for name in names if wanted is None or name in wanted}
+    for values in column_values(train, "attributes"):
+        for name, value in zip(names, values, strict=True):
+            if value and name in counts:
+                counts[name][value] += 1
     for name, found in counts.items():
         if len(found) > MOST_VALUES:
             raise ConfigurationError(
@@ -195,7 +207,11 @@ class RequestEncoder:
     @property
     def shortened(self) -> int:
         """How many texts lost sentences."""
-        return sum(text != kept for text, kept in self._fitting.items())
+        return sum(map(self.was_shortened, self._fitting))
+
+    def was_shortened(self, text: str) -> bool:
+        """Whether a text that was looked at lost sentences."""
+        return self._fitting[text] != text
 
     def prompt(self, request: Request, number: int = 0) -> list[int]:
         """The token ids of a request, up to where the writing begins.
@@ -237,34 +253,44 @@ class RequestEncoder:
         return self._fitting[text]
 
 
-def encode_rows(rows: Sequence[dict], names: Sequence[str], encoder: RequestEncoder, share: bool, seed: int) -> dict[str, list]:
-    """What rows of `edu_datasets.schema.PASSAGES` teach, as token rows.
+def encode(
+    batch: dict[str, list], indices: Sequence[int], numbers: np.ndarray, names: Sequence[str], tokenizer: PreTrainedTokenizerBase,
+    settings: GenerationSettings, share: bool, seed: int,
+) -> dict[str, list]:  # fmt: skip
+    """What questions teach, as token rows; for `Dataset.map(batched=True, with_indices=True)`.
 
     Args:
-        rows: The questions of a split.
+        batch: Columns of `edu_datasets.schema.PASSAGES`, the questions of a text one below the other.
+        indices: Where they stand.
+        numbers: The number in its split of each question, by where it stands, int64 array.
         names: The names of the entries of attributes.
-        encoder: The layout.
+        tokenizer: The checkpoint's.
+        settings: The layout.
         share: Put requests about one text into one row in which it stands once.
         seed: Of which questions tell their reading level.
 
     Returns:
-        A row a text (or a request): input_ids, labels, length (tokens), learnt (labelled tokens), rows (the numbers of those it
-        was made of), and, where shared, positions.
+        A row a text (or a request): input_ids, labels, length (tokens), longest (tokens of the longest request with what is
+        written), learnt (labelled tokens), rows (the numbers of the questions it was made of), shortened (the text is, this being
+        its first row) and, where shared, positions.
     """
-    rng = np.random.default_rng(seed)
-    conversations: dict[str, list] = {}
-    for number, row in enumerate(rows):
-        for i, request in enumerate(requests_of(row, names, encoder.settings, rng)):
-            key = row["context"] if share else f"{number}/{i}"
-            conversations.setdefault(key, []).append((number, encoder.learn(request, number)))
-    found: dict[str, list] = {name: [] for name in ("input_ids", "labels", "length", "learnt", "rows")}
-    found |= {"positions": []} if share else {}
-    for group in conversations.values():
-        for start in range(0, len(group), MOST_ENDS):
-            numbers, part = zip(*group[start : start + MOST_ENDS], strict=True)
+    encoder = RequestEncoder(settings, tokenizer)
+    texts: dict[str, list] = {}
+    for i, *values in zip(indices, *batch.values(), strict=True):
+        row, number, rng = dict(zip(batch, values, strict=True)), int(numbers[i]), np.random.default_rng(seed)
+        rng.bit_generator.advance(number)  # each question draws once
+        conversations = texts.setdefault(row["context"], [])
+        conversations += [(number, encoder.learn(r, number)) for r in requests_of(row, names, settings, rng)]
+    found: dict[str, list] = {name: [] for name in TOKENS if share or name != "positions"}
+    for text, conversations in texts.items():
+        together = MOST_ENDS if share else 1
+        for start in range(0, len(conversations), together):
+            own, part = zip(*conversations[start : start + together], strict=True)
             row = share_beginning(part) if share else dict(zip(("input_ids", "labels"), part[0], strict=True))
-            learnt = sum(label != IGNORED for label in row["labels"])
-            of_all = {"length": len(row["input_ids"]), "learnt": learnt, "rows": sorted(set(numbers))}
-            for name, value in (row | of_all).items():
+            length = len(row["input_ids"])
+            row |= {"length": length, "longest": max(row["positions"]) + 1 if share else length, "rows": sorted(set(own))}
+            row |= {"learnt": sum(label != IGNORED for label in row["labels"])}
+            row |= {"shortened": start == 0 and encoder.was_shortened(text)}
+            for name, value in row.items():
                 found[name].append(value)
     return found
