@@ -132,7 +132,7 @@ def as_parquet(header: list[str], rows: list[list]) -> bytes:
         try:
             array = pyarrow.array(cells)
             pyarrow.parquet.write_table(pyarrow.table({"tried": array}), io.BytesIO())
-        except (pyarrow.ArrowException, UnicodeEncodeError, OverflowError):
+        except (pyarrow.ArrowException, ValueError, TypeError, OverflowError):
             array = pyarrow.array([as_cell(v).encode(errors="replace").decode() for v in cells])
         columns[i] = array, name.encode(errors="replace").decode()
     arrays, names = zip(*columns.values(), strict=True)
@@ -686,6 +686,14 @@ def test_a_number_of_thousands_of_digits_is_no_json(tmp_path):
         read_table(path)
 
 
+@pytest.mark.parametrize("records", ["{}", "[{}]", "[{}, {}]"])
+def test_records_without_a_column_are_refused(records, tmp_path):
+    path = tmp_path / "essays.json"
+    path.write_text(records)
+    with pytest.raises(DataError, match="essays.json: the rows have no columns"):
+        read_table(path).column("text", "--text_column")
+
+
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_parquet_file_with_damaged_letters_is_refused(streaming, tmp_path):
     path = tmp_path / "essays.parquet"
@@ -706,6 +714,9 @@ def test_a_first_row_that_may_be_a_learner_is_not_told(header, tmp_path):
     with pytest.raises(DataError) as error:
         read_table(path).column("pupil", "--learner_column")
     assert CANARY not in str(error.value) and "log.csv" in str(error.value)
+    with pytest.raises(DataError) as error:
+        load_dialogues(train_file=path)
+    assert CANARY not in str(error.value)
 
 
 # ---- predict.py -----------------------------------------------------------------------------------------------------
