@@ -15,6 +15,7 @@ from peft import PeftModel
 from transformers import EvalPrediction, PreTrainedModel
 
 from ..arguments import ModelArguments
+from ..attention import leave_flash
 from ..base import EduTrainer
 from ..checkpoints import Checkpoint
 from ..parser import ConfigurationError
@@ -63,6 +64,8 @@ class LanguageModelTrainer(EduTrainer):
         super().__init__(
             compute_metrics=self.validation_metrics, data_collator=ChatCollator(tokenizer.pad_token_id, self.packed), **kwargs
         )
+        if getattr(model, "is_loaded_in_4bit", False) and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise ConfigurationError("--load_in_4bit keeps the model whole on each GPU: take ddp.yaml, not FSDP2 or ZeRO.")
 
     def loss_terms(self, model, inputs):
         losses, rows = token_losses(model, inputs)
@@ -88,6 +91,7 @@ class LanguageModelTrainer(EduTrainer):
         with tempfile.TemporaryDirectory() as folder:
             model.save_pretrained(folder)
             base = load_language_model(self.checkpoint, self.model_args)
+            leave_flash(base, self.full_precision_attention)
             base.generation_config = model.generation_config
             self.model = PeftModel.from_pretrained(base, folder).float().to(self.args.device)
         self.model_wrapped = self.model
@@ -102,6 +106,7 @@ class LanguageModelTrainer(EduTrainer):
                     yield trained
             else:
                 self.model = load_language_model(self.checkpoint, self.model_args).to(self.args.device)
+                leave_flash(self.model, self.full_precision_attention)
                 self.model.generation_config = trained.generation_config
                 self.model_wrapped = self.model
                 yield self.model
