@@ -7,6 +7,7 @@ their sets of three-word shingles have a Jaccard similarity of `SIMILARITY` at l
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Sequence
@@ -15,16 +16,19 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from .arrow_cache import key_of, numbers_on_disk
+
 LEAST_WORDS = 8
 SIMILARITY = 0.8
 BANDS, ROWS = 16, 4  # a pair of similarity 0.8 meets in some band with a probability of 0.9998
 
 
-def near_duplicate_groups(texts: Sequence[str]) -> np.ndarray:
+def near_duplicate_groups(texts: Sequence[str], streaming: bool = False) -> np.ndarray:
     """Number the groups of texts that are near-duplicates, directly or through others.
 
     Args:
         texts: The texts; '' is nobody's duplicate.
+        streaming: Keep the signatures (128 bytes a text) on disk; `texts` is read once in order, and candidates once more.
 
     Returns:
         int64 array of shape (texts,): the group of each text.
@@ -32,26 +36,46 @@ def near_duplicate_groups(texts: Sequence[str]) -> np.ndarray:
     >>> near_duplicate_groups(["Area of a circle", "area of a circle!", "Angles", ""]).tolist()
     [0, 0, 1, 2]
     """
-    words = [re.findall(r"\w+", text.lower()) for text in texts]
-    shingles = [_shingles(w) if len(w) >= LEAST_WORDS else None for w in words]
-    rng = np.random.default_rng(0)
+    n, rng = len(texts), np.random.default_rng(0)
     times, plus = rng.integers(1, 2**63, (2, BANDS * ROWS), dtype=np.uint64) | np.uint64(1)
-    first: dict[object, int] = {}
-    edges = [(0, 0)]
-    for i, (named, own) in enumerate(zip(words, shingles, strict=True)):
-        if not named:
-            continue
-        edges.append((i, first.setdefault(" ".join(named), i)))
-        if own is None:
-            continue
-        smallest = (own[:, None] * times + plus >> np.uint64(32)).min(0).reshape(BANDS, ROWS)
-        for other in {first.setdefault((band, row.tobytes()), i) for band, row in enumerate(smallest)} - {i}:
-            shared = len(np.intersect1d(own, shingles[other], assume_unique=True))
-            if shared >= SIMILARITY * (len(own) + len(shingles[other]) - shared):
-                edges.append((i, other))
-    a, b = np.array(edges).T
-    graph = coo_matrix((np.ones(len(a)), (a, b)), shape=(len(texts),) * 2)
+    mix = rng.integers(1, 2**63, ROWS, dtype=np.uint64) | np.uint64(1)
+    bands = numbers_on_disk((BANDS, n), np.uint64) if streaming else np.zeros((BANDS, n), np.uint64)
+    whole = np.zeros(n, np.uint64)
+    for i, text in enumerate(texts):
+        if named := _words(text):
+            whole[i] = key_of(" ".join(named))
+            if len(named) >= LEAST_WORDS:
+                smallest = (_shingles(named)[:, None] * times + plus >> np.uint64(32)).min(0).reshape(BANDS, ROWS)
+                bands[:, i] = (smallest * mix).sum(1) | np.uint64(1)  # 0 has no signature
+    a, b = _with_first(whole)
+    found = np.unique(np.concatenate([i * n + other for i, other in map(_with_first, bands)]))
+
+    @functools.lru_cache(maxsize=256)
+    def shingles(row: int) -> np.ndarray:
+        return _shingles(_words(texts[row]))
+
+    near = np.zeros(len(found), bool)
+    for k, pair in enumerate(found):
+        one, other = map(shingles, divmod(int(pair), n))
+        shared = len(np.intersect1d(one, other, assume_unique=True))
+        near[k] = shared >= SIMILARITY * (len(one) + len(other) - shared)
+    more = np.divmod(found[near], n)
+    a, b = np.concatenate([a, more[0]]), np.concatenate([b, more[1]])
+    graph = coo_matrix((np.ones(len(a), bool), (a, b)), shape=(n, n))
     return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+def _with_first(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows whose key stood before, and for each the first that has it; 0 is no key."""
+    rows = np.flatnonzero(keys)
+    _, first, number = np.unique(keys[rows], return_index=True, return_inverse=True)
+    first = rows[first[number]]
+    later = first != rows
+    return rows[later], first[later]
 
 
 def _shingles(words: Sequence[str]) -> np.ndarray:

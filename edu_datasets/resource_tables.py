@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, replace
 
+import numpy as np
+from datasets import Dataset
+
+from .arrow_cache import FirstRows, RowWriter, column_values, row_numbers
 from .errors import DataError
 from .files import Table, as_seconds, as_text, check_names, closest, refuse_bad_rows
+from .schema import CATALOGUE, OPENINGS, TOPICS
 
 SEPARATOR = ";"
 MAX_CHARACTERS = 500_000  # a long book chapter; what is longer is a broken quote or another column
 MAX_NAME = 80
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
+
+KINDS = ("", "a number", "a date", "a date with a time zone")  # of a time; '' where there is none
 
 Rejected = list[tuple[str, int, str]]
 
@@ -37,8 +44,27 @@ class ResourceColumns:
     parent: str | None = None
 
 
-def read_resources(table: Table, columns: ResourceColumns, skip: bool) -> tuple[list[dict], Rejected]:
-    """Rows of `schema.RESOURCES` without group_id, and (file, row, reason) of the rows left out.
+class ResourceIds:
+    """The ids of a catalogue and the row of each, in 16 bytes an id."""
+
+    def __init__(self, resources: Dataset):
+        self.resources, self._rows = resources, FirstRows()
+        for row, name in enumerate(self):
+            self._rows.add(name, row)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return column_values(self.resources, "resource_id")
+
+    def rows(self, names: Iterable[str]) -> np.ndarray:
+        """The rows of these ids, all of which are there, int64 array."""
+        return np.fromiter(map(self._rows.find, names), np.int64)
+
+
+def read_resources(table: Table, columns: ResourceColumns, skip: bool, streaming: bool = False) -> tuple[Dataset, Rejected]:
+    """Rows of `schema.CATALOGUE`, and (file, row, reason) of the rows left out; with `streaming` on disk.
 
     Raises:
         DataError: A column is not there; or, unless `skip`, an id, a text or a licence is missing, an id stands twice, a language
@@ -47,7 +73,7 @@ def read_resources(table: Table, columns: ResourceColumns, skip: bool) -> tuple[
     names = ("resource", "title", "text", "kind", "licence", "level", "language", "topics")
     stated = {name: column for name in names if (column := getattr(columns, name))}
     cells = {name: table.column(column, f"--{name}_column") for name, column in stated.items()}
-    first_row: dict[str, int] = {}
+    first_row = FirstRows()
 
     def read(i: int, row: int) -> dict:
         cell = dict.fromkeys(names, "") | {name: as_text(values[i]) for name, values in cells.items()}
@@ -64,30 +90,36 @@ def read_resources(table: Table, columns: ResourceColumns, skip: bool) -> tuple[
                 )  # fmt: skip
         _refuse_half_characters(cell["title"] + cell["text"], place, columns.text)
         _check_language(cell["language"], place, columns.language)
-        if cell["resource"] in first_row:
+        if before := first_row.add(cell["resource"], row):
             raise DataError(
-                f"the id stands in row {first_row[cell['resource']]} too.", **place, column=columns.resource,
+                f"the id stands in row {before} too.", **place, column=columns.resource,
                 fix="Give every resource an id of its own.",
             )  # fmt: skip
-        first_row[cell["resource"]] = row
         cell["topics"] = named_topics(cells["topics"][i]) if columns.topics else []
         check_names((*cell.values(), *cell["topics"]), **place)
         return {"resource_id": cell.pop("resource"), **cell}
 
-    return _usable(table, read, skip)
+    problems: list[DataError] = []
+    with RowWriter(CATALOGUE, streaming) as rows:
+        for _, resource in _read_each(table, read, problems):
+            rows.append(resource)
+        left_out = _left_out(table, problems, skip, rows)
+        return rows.dataset(), left_out
 
 
 def read_interactions(
-    table: Table, columns: ResourceColumns, known: Collection[str], skip: bool, newcomers: bool = False
-) -> tuple[list[tuple[str, str, float]], bool, Rejected]:
-    """(learner, resource, time in seconds) of each row, whether times are dates, and (file, row, reason) of the rows left out.
+    table: Table, columns: ResourceColumns, known: Iterable[str], skip: bool, newcomers: bool = False,
+    streaming: bool = False,
+) -> tuple[Dataset, bool, Rejected]:  # fmt: skip
+    """Rows of `schema.OPENINGS`, whether times are dates, and (file, row, reason) of the rows left out.
 
     Args:
         table: The table.
         columns: The user's column names.
         known: The ids of the resources.
         skip: Leave rows that cannot be used out.
-        newcomers: A row without a resource names a learner who opened nothing: (learner, '', -inf).
+        newcomers: A row without a resource names a learner who opened nothing; its resource is '' and its time -inf.
+        streaming: Keep the rows on disk.
 
     Raises:
         DataError: A column is not there; or, unless `skip`, a learner or a resource is missing, a resource is unknown, a time is
@@ -97,11 +129,11 @@ def read_interactions(
     resources = table.column(columns.resource, "--resource_column")
     times = table.column(columns.time, "--time_column")
 
-    def read(i: int, row: int) -> tuple[tuple[str, str, float], str, int]:
+    def read(i: int, row: int) -> tuple[tuple[str, str, float], str]:
         learner, resource, time = (as_text(cells[i]) for cells in (learners, resources, times))
         check_names((learner,), file=table.path, row=row)
         if newcomers and learner and not resource:
-            return (learner, "", -math.inf), "", row
+            return (learner, "", -math.inf), ""
         for value, what, column in ((learner, "learner", columns.learner), (resource, "resource", columns.resource),
                                     (time, "time", columns.time)):  # fmt: skip
             if not value:
@@ -113,25 +145,32 @@ def read_interactions(
                 column=columns.resource, expected="the id of a row of the resources", fix="Add it there, or name another column.",
             )  # fmt: skip
         seconds = as_seconds(times[i], table.path, row, columns.time)
-        return (learner, resource, seconds), kind_of_time(time), row
+        return (learner, resource, seconds), kind_of_time(time)
 
-    found, problems = _read_each(table, read)
-    kinds = [(kind, row) for _, kind, row in found if kind]
-    usual = Counter(kind for kind, _ in kinds).most_common(1)[0][0] if kinds else ""  # the first may be the odd one
-    for kind, row in kinds:
-        if kind != usual:
-            other = next(row for kind, row in kinds if kind == usual)
-            problems.append(
-                DataError(
-                    f"the time is {kind}, that of row {other} is {usual}.", file=table.path, row=row, column=columns.time,
-                    expected="all times written in the same way, or none can be said to be the earlier",
-                )
-            )  # fmt: skip
-    rows = [opening for opening, kind, _ in found if kind in ("", usual)]
-    return rows, usual != "a number", _left_out(table, sorted(problems, key=lambda e: e.row), skip, rows)
+    problems: list[DataError] = []
+    numbers, kinds = row_numbers(streaming), bytearray()
+    with RowWriter(OPENINGS, streaming) as openings:
+        for row, (opening, kind) in _read_each(table, read, problems):
+            openings.append(dict(zip(OPENINGS, opening, strict=True)))
+            numbers.append(row)
+            kinds.append(KINDS.index(kind))
+        kind = np.frombuffer(kinds, np.uint8)
+        first = {k: int(np.argmax(kind == k)) for k in set(kinds) - {0}}
+        usual = max(first, key=lambda k: (np.sum(kind == k), -first[k]), default=0)  # the first may be the odd one
+        problems += [
+            DataError(
+                f"the time is {KINDS[kind[i]]}, that of row {numbers[first[usual]]} is {KINDS[usual]}.", file=table.path,
+                row=numbers[i], column=columns.time,
+                expected="all times written in the same way, or none can be said to be the earlier",
+            )
+            for i in np.flatnonzero((kind > 0) & (kind != usual))
+        ]  # fmt: skip
+        kept = np.flatnonzero((kind == 0) | (kind == usual))
+        left_out = _left_out(table, sorted(problems, key=lambda e: e.row), skip, range(len(kept)))
+        return openings.dataset().select(kept), KINDS[usual] != "a number", left_out
 
 
-def read_catalogue(table: Table, columns: ResourceColumns, skip: bool) -> tuple[list[dict], Rejected]:
+def read_catalogue(table: Table, columns: ResourceColumns, skip: bool) -> tuple[Dataset, Rejected]:
     """`read_resources`; title, kind, licence, level, language and topics without a stated name are those so called, if any."""
     names = ("title", "kind", "licence", "level", "language", "topics")
     stated = {n: getattr(columns, n) or (n if n in table.columns else None) for n in names}
@@ -175,17 +214,21 @@ def opted_out_unknown(unknown: int, named: int) -> str:
     )
 
 
-def read_topics(resources: list[dict], resource_table: Table, topics: Table | None, columns: ResourceColumns) -> list[dict]:
+def read_topics(
+    resources: Dataset, resource_table: Table, topics: Table | None, columns: ResourceColumns, streaming: bool = False
+) -> Dataset:  # fmt: skip
     """Rows of `schema.TOPICS`: the topics that the resources name, described by a table of their own where there is one.
 
     Raises:
         DataError: No resource has a topic, a topic of a resource is not in the table, stands there twice, has no text, or lies
             below itself.
     """
-    relevant: dict[str, list[str]] = {}
-    for row in resources:
-        for topic in row["topics"]:
-            relevant.setdefault(topic, []).append(row["resource_id"])
+    relevant: dict[str, int] = {}  # and its number
+    named, answers = row_numbers(streaming), row_numbers(streaming)
+    for i, own in enumerate(column_values(resources, "topics")):
+        for topic in own:
+            named.append(relevant.setdefault(topic, len(relevant)))
+            answers.append(i)
     if not relevant:
         raise DataError("no resource has a topic.", file=resource_table.path, column=columns.topics)
     texts, parents, languages = {t: t for t in relevant}, dict.fromkeys(relevant, ""), dict.fromkeys(relevant, "")
@@ -199,13 +242,18 @@ def read_topics(resources: list[dict], resource_table: Table, topics: Table | No
                         f"the topic is not among those of {topics.path.name}." + (f" Did you mean '{close}'?" if close else ""),
                         file=resource_table.path, row=row, column=columns.topics, found=name,
                     )  # fmt: skip
-    return [
-        {
-            "topic_id": topic, "group_id": parents[topic] or topic, "text": texts[topic],
-            "path": [texts[above] for above in path_above(topic, parents)], "language": languages[topic], "resource_ids": ids,
-        }
-        for topic, ids in relevant.items()
-    ]  # fmt: skip
+    order, counts = np.argsort(named, kind="stable"), np.bincount(named)
+    ids = column_values(resources.select_columns(["resource_id"]).select(np.asarray(answers, np.int64)[order]), "resource_id")
+    with RowWriter(TOPICS, streaming) as found:
+        for topic, count in zip(relevant, counts, strict=True):
+            path = [texts[above] for above in path_above(topic, parents)]
+            found.append(
+                {
+                    "topic_id": topic, "group_id": parents[topic] or topic, "text": texts[topic], "path": path,
+                    "language": languages[topic], "resource_ids": list(itertools.islice(ids, count)),
+                }
+            )  # fmt: skip
+        return found.dataset()
 
 
 def _described(table: Table, columns: ResourceColumns) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
@@ -267,23 +315,18 @@ def kind_of_time(value: object) -> str:
         return "a date with a time zone" if re.search(r":.*(Z|[+-]\d\d:?\d\d)$", text) else "a date"
 
 
-def _usable(table: Table, read: Callable[[int, int], object], skip: bool) -> tuple[list, Rejected]:
-    """What `read` (position, row number) makes of each row, and the rows it refuses."""
-    rows, problems = _read_each(table, read)
-    return rows, _left_out(table, problems, skip, rows)
-
-
-def _read_each(table: Table, read: Callable[[int, int], object]) -> tuple[list, list[DataError]]:
-    rows, problems = [], []
+def _read_each(table: Table, read: Callable[[int, int], object], problems: list[DataError]) -> Iterator[tuple[int, object]]:
+    """The number of each row, and what `read` (position, row number) makes of it; those that it refuses go to `problems`."""
     for i, row in enumerate(table.rows):
         try:
-            rows.append(read(i, row))
+            found = read(i, row)
         except DataError as error:
             problems.append(error)
-    return rows, problems
+            continue
+        yield row, found
 
 
-def _left_out(table: Table, problems: list[DataError], skip: bool, rows: list) -> Rejected:
+def _left_out(table: Table, problems: list[DataError], skip: bool, rows: Sized) -> Rejected:
     refuse_bad_rows(problems, skip, rows, table.path)
     return [(table.path.name, e.row, str(e)) for e in problems]
 

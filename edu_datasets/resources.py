@@ -11,18 +11,20 @@ from __future__ import annotations
 import csv
 import functools
 import io
+import itertools
 import logging
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset, DatasetDict, Features
+from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 
+from .arrow_cache import RowWriter, column_values, keys_of
 from .errors import DataError, in_file
 from .essays import find_data_dir
 from .files import Table, as_seconds, as_text, decode, read_bytes, read_table, require_file, unknown_data_set
@@ -30,6 +32,7 @@ from .near_duplicates import LEAST_WORDS, near_duplicate_groups
 from .provenance import Provenance
 from .resource_tables import (
     ResourceColumns,
+    ResourceIds,
     kind_of_time,
     opted_out_unknown,
     path_above,
@@ -38,7 +41,7 @@ from .resource_tables import (
     read_resources,
     read_topics,
 )
-from .schema import HISTORIES, INTERACTIONS, RESOURCES, TOPICS
+from .schema import CATALOGUE, HISTORIES, INTERACTIONS, OPENINGS, RESOURCES, TOPICS
 from .school_generator import CONCEPTS
 from .school_views import school_resources, school_views
 from .splits import connected_groups, k_folds
@@ -75,13 +78,12 @@ class ResourceDataset(Provenance):
     all_interactions: DatasetDict = field(default_factory=DatasetDict)
 
     @functools.cached_property
-    def row_of(self) -> dict[str, int]:
-        """resource_id -> its row in `resources`."""
-        return {r: row for row, r in enumerate(self.resources["resource_id"])}
+    def _ids(self) -> ResourceIds:
+        return ResourceIds(self.resources)
 
     def rows(self, resource_ids: Iterable[str]) -> np.ndarray:
         """The rows in `resources` of these ids, an int64 array."""
-        return np.array([self.row_of[r] for r in resource_ids], dtype=np.int64)
+        return self._ids.rows(resource_ids)
 
     def histories(self, split: str, repeats: bool = False, rolling: bool = False) -> Dataset:
         """What is known of each learner, and what is to be predicted (`schema.HISTORIES`).
@@ -97,22 +99,35 @@ class ResourceDataset(Provenance):
         """
         if not self.interactions:
             raise DataError(f"{self.name} has no interactions.", fix="Name a file of them with --interactions_file.")
-        past: dict[str, list[dict]] = defaultdict(list)
         before = [self.all_interactions[name] for name in SPLITS[: SPLITS.index(split)]] or [self.interactions["train"]]
-        for row in (row for rows in before for row in rows.to_list()):
-            past[row["learner_id"]].append(row)
-        if split == "train":
-            return _dataset([_history(learner, rows, []) for learner, rows in past.items()], HISTORIES)
-        targets: dict[str, list[dict]] = defaultdict(list)
+        past, split_rows = concatenate_datasets(before), self.interactions[split]
+        if rolling and split != "train":
+            return self._rolling(past, split_rows, repeats)
+        rows = past if split == "train" else split_rows
+        if split != "train" and not repeats:
+            rows = rows.select(np.flatnonzero(~np.fromiter(column_values(rows, "repeated"), bool, len(rows))))
+        names, counts, ordered = _by_learner(rows, rows)
+        histories, targets = _runs(ordered, counts), itertools.repeat([])
+        if split != "train":
+            _, counts, ordered = _by_learner(past, rows)
+            histories, targets = _runs(ordered, counts), histories
+        with RowWriter(HISTORIES, bool(self.resources.cache_files)) as found:
+            for name, known, wanted in zip(names, histories, targets, strict=False):
+                found.append(_history(name, known, wanted))
+            return found.dataset()
+
+    @staticmethod
+    def _rolling(past: Dataset, split: Dataset, repeats: bool) -> Dataset:
+        """A row for each target."""
+        known: dict[str, list[dict]] = defaultdict(list)
+        for row in past.to_list():
+            known[row["learner_id"]].append(row)
         rows = []
-        for row in self.interactions[split].to_list():
+        for row in split.to_list():
             learner = row["learner_id"]
-            if repeats or not row["repeated"]:
-                targets[learner].append(row)
-                rows += [_history(learner, past[learner], [row])] if rolling else []
-            if rolling:
-                past[learner].append(row)
-        return _dataset(rows if rolling else [_history(name, past[name], found) for name, found in targets.items()], HISTORIES)
+            rows += [_history(learner, known[learner], [row])] if repeats or not row["repeated"] else []
+            known[learner].append(row)
+        return _dataset(rows, HISTORIES)
 
     def queries(self, kind: str, rolling: bool = False) -> DatasetDict:
         """What resources are asked for in each split: the topics ('topic'), or the learners' histories ('history').
@@ -135,15 +150,15 @@ class ResourceDataset(Provenance):
         Returns:
             fold_0, fold_1, ...: test (the fold), validation (a fifth of the rest), train.
         """
-        ids = {t for s in ("train", "validation") for t in self.topics[s]["topic_id"]}
+        ids = {t for s in ("train", "validation") for t in column_values(self.topics[s], "topic_id")}
         side = np.array(["train" if t in ids & self.train_only else "" for t in self.all_topics["topic_id"]], dtype=object)
         rows = np.array([i for i, t in enumerate(self.all_topics["topic_id"]) if t in ids - self.train_only])
-        groups = connected_groups(self.all_topics.select(rows)["group_id"])
+        groups = connected_groups(column_values(self.all_topics.select(rows), "group_id"))
         splits = {}
         for number, fold in enumerate(_cut_topics(groups, k, seed)):
             sides = side.copy()
             sides[rows] = fold
-            splits[f"fold_{number}"] = _hold_out(self.all_topics, sides, self.resources)[0]
+            splits[f"fold_{number}"] = _hold_out(self.all_topics, sides, self._ids)[0]
         return splits
 
     def summary(self) -> str:
@@ -152,19 +167,19 @@ class ResourceDataset(Provenance):
         lines = [f"{self.name}: {self.rows_read:,} rows read, {len(self.rejected)} left out{aside}. {self.split_protocol}"]
         lines += [f"  {len(self.resources):,} resources; {self._duplicates():,} of them nearly repeat another"]
         for column in ("language", "licence", "level", "kind"):
-            counts = Counter(self.resources[column]).most_common(6)
+            counts = Counter(column_values(self.resources, column)).most_common(6)
             lines += [f"  {column:10} " + ", ".join(f"{value or 'unknown'} ({n:,})" for value, n in counts)]
         if self.topics:
             lines += [f"  {'':10} {'topics':>12} {'relevant':>9}"]
             for split, rows in self.topics.items():
-                lines += [f"  {split:10} {len(rows):12,} {sum(map(len, rows['resource_ids'])):9,}"]
+                lines += [f"  {split:10} {len(rows):12,} {sum(map(len, column_values(rows, 'resource_ids'))):9,}"]
         if self.interactions:
             lines += [
                 f"  {'':10} {'interactions':>12} {'learners':>9} {'resources':>9} {'again':>6} {'cold l.':>8} {'cold r.':>8}"
             ]
             for split, rows in self.interactions.items():
-                flags = " ".join(f"{np.mean(rows[c]):{w}.2f}" for c, w in FLAGS.items())
-                sizes = " ".join(f"{len(set(rows[c])):9,}" for c in ("learner_id", "resource_id"))
+                flags = " ".join(f"{np.mean(np.fromiter(column_values(rows, c), bool)):{w}.2f}" for c, w in FLAGS.items())
+                sizes = " ".join(f"{_different(rows, c):9,}" for c in ("learner_id", "resource_id"))
                 lines += [f"  {split:10} {len(rows):12,} {sizes} {flags}"]
         return "\n".join(lines)
 
@@ -176,7 +191,7 @@ class ResourceDataset(Provenance):
         )
 
     def _duplicates(self) -> int:
-        return len(self.resources) - len(set(self.resources["group_id"]))
+        return len(self.resources) - _different(self.resources, "group_id")
 
 
 def load_resources(
@@ -199,6 +214,7 @@ def load_resources(
     skip_bad_rows: bool = False,
     max_train_samples: int | None = None,
     max_eval_samples: int | None = None,
+    streaming: bool = False,
 ) -> ResourceDataset:
     """Load resources, and split topics by parent and interactions by time.
 
@@ -225,6 +241,7 @@ def load_resources(
         skip_bad_rows: Leave rows that cannot be used out, and list them, instead of ending the run.
         max_train_samples: Keep a random part of the topics and of the learners of training.
         max_eval_samples: Keep a random part of those of validation and of test; their histories stay whole.
+        streaming: Keep the rows of the user's own files on disk, see `arrow_cache`.
 
     Raises:
         DataError: With file, row and column.
@@ -237,9 +254,10 @@ def load_resources(
     if folds < 2 or fold not in range(folds):
         raise DataError("there is no such fold.", found=f"{fold} of {folds}", expected=f"2 folds at least, 0 to {folds - 1}")
     if resources_file:
-        files = (resources_file, interactions_file, topics_file)
-        tables = [read_table(path, encoding, separator) if path else None for path in files]
-        source = _own_tables(*tables, columns or ResourceColumns(), skip_bad_rows)
+        files = (resources_file, interactions_file)
+        tables = [read_table(path, encoding, separator, streaming) if path else None for path in files]
+        tables.append(read_table(topics_file, encoding, separator) if topics_file else None)
+        source = _own_tables(*tables, columns or ResourceColumns(), skip_bad_rows, streaming)
     elif interactions_file or topics_file:
         raise DataError("interactions and topics need the resources they name.", fix="Name their file with --resources_file.")
     elif dataset_name == "sample_school":
@@ -252,14 +270,16 @@ def load_resources(
         source = _learning_equality(find_data_dir(data_dir) / "learning_equality")
     else:
         raise unknown_data_set(dataset_name, BUILT_IN, fix="Your own tables go to --resources_file and --interactions_file.")
+    source.make_tables()
     source.min_resources = min_resources or source.min_resources
     if opt_out_file:
         away = read_learners(read_table(opt_out_file, encoding, separator), columns or ResourceColumns())
-        kept = [row for row in source.interactions if row[0] not in away]
+        out = [learner if learner in away else None for learner in column_values(source.interactions, "learner_id")]
+        kept = source.interactions.select(np.flatnonzero([learner is None for learner in out]))
         source.left_out["openings of learners who opted out"] = len(source.interactions) - len(kept)
-        if unknown := away - {row[0] for row in source.interactions}:
+        if unknown := away - set(out):
             source.warnings.append(opted_out_unknown(len(unknown), len(away)))
-        if source.interactions and not kept:
+        if len(source.interactions) and not len(kept):
             raise DataError("all learners opted out.", file=Path(opt_out_file))
         source.interactions = kept
     with in_file(resources_file or dataset_name):
@@ -284,9 +304,9 @@ class _Source:
     """What the files say, with canonical names, and what is known of them."""
 
     name: str
-    resources: list[dict]  # of schema.RESOURCES without group_id
-    topics: list[dict] = field(default_factory=list)
-    interactions: list[tuple[str, str, float]] = field(default_factory=list)  # learner, resource, seconds
+    resources: Dataset | list[dict]  # schema.CATALOGUE
+    topics: Dataset | list[dict] = field(default_factory=list)  # schema.TOPICS
+    interactions: Dataset | list[dict] = field(default_factory=list)  # schema.OPENINGS
     dated: bool = False
     min_resources: int = 1
     train_only: set[str] = field(default_factory=set)  # topics that are no test
@@ -296,36 +316,64 @@ class _Source:
     left_out: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
+    def make_tables(self) -> None:
+        """Make data sets of lists."""
+        for name, features in (("resources", CATALOGUE), ("topics", TOPICS), ("interactions", OPENINGS)):
+            if isinstance(rows := getattr(self, name), list):
+                setattr(self, name, _dataset(rows, features))
+
+
+class _Said(Sequence):
+    """What each resource says: its text, with the title where the text is short."""
+
+    def __init__(self, resources: Dataset):
+        self.resources = resources
+
+    def __len__(self) -> int:
+        return len(self.resources)
+
+    def __getitem__(self, i: int) -> str:
+        row = self.resources[i]
+        return self._said(row["title"], row["text"])
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self._said, *(column_values(self.resources, name) for name in ("title", "text")))
+
+    @staticmethod
+    def _said(title: str, text: str) -> str:
+        return text if len(text.split()) >= LEAST_WORDS else f"{title} {text}"
+
 
 def _assemble(source: _Source, folds: tuple[int, int, int], cuts: tuple) -> ResourceDataset:
     if len(source.resources) < 2:
         raise DataError(f"{source.name} has {len(source.resources)} resource.", expected="several, or there is nothing to choose")
-    said = (r["text"] if len(r["text"].split()) >= LEAST_WORDS else f"{r['title']} {r['text']}" for r in source.resources)
-    groups = near_duplicate_groups(list(said))
+    groups = near_duplicate_groups(_Said(source.resources), streaming=bool(source.resources.cache_files))
     if groups.max() == 0:
         raise DataError(f"the resources of {source.name} all have the same text.", expected="texts that tell them apart")
-    resources = _dataset([row | {"group_id": str(g)} for row, g in zip(source.resources, groups, strict=True)], RESOURCES)
+    resources = source.resources.map(
+        _with_group, batched=True, with_indices=True, fn_kwargs={"groups": groups}, features=RESOURCES, desc="near-duplicates"
+    )
     left_out, protocol = source.left_out, ""
-    queries = [t for t in source.topics if len(t["resource_ids"]) >= source.min_resources]
+    answers = np.fromiter(map(len, column_values(source.topics, "resource_ids")), np.int64)
+    all_topics = queries = source.topics.select(np.flatnonzero(answers >= source.min_resources))
     if few := len(source.topics) - len(queries):
         left_out[f"topics with fewer than {source.min_resources} resources"] = few
-    all_topics = _dataset(queries, TOPICS)
     topics, trainable = DatasetDict(), np.ones(len(resources), bool)
-    if source.topics:
+    if len(source.topics):
         fold, k, seed = folds
         sides = np.full(len(queries), "train", dtype=object)
-        free = np.array([i for i, t in enumerate(queries) if t["topic_id"] not in source.train_only], dtype=np.int64)
+        free = np.flatnonzero([t not in source.train_only for t in column_values(queries, "topic_id")])
         if not len(free):
             raise DataError(f"no topic has {source.min_resources} resources.", fix="Lower --min_resources.")
-        sides[free] = _cut_topics(connected_groups(all_topics.select(free)["group_id"]), k, seed)[fold]
-        topics, trainable, gone = _hold_out(all_topics, sides, resources)
+        sides[free] = _cut_topics(connected_groups(column_values(all_topics.select(free), "group_id")), k, seed)[fold]
+        topics, trainable, gone = _hold_out(all_topics, sides, ResourceIds(resources))
         protocol = (
             f"Topics: test is fold {fold} of {k}, validation a fifth of the rest, topics of one parent together, seed {seed}; "
             f"{(~trainable).sum():,} resources are relevant to a held-out topic, or nearly the same, and not used in training"
             + (f"; {gone} training topics lost all of theirs. " if gone else ". ")
         )
     interactions = DatasetDict()
-    if source.interactions:
+    if len(source.interactions):
         interactions, told = _cut_time(source, *cuts)
         protocol += told
     elif any(cut is not None for cut in cuts):
@@ -345,6 +393,39 @@ def _history(learner: str, past: Sequence[Mapping], targets: Sequence[Mapping]) 
         "targets": [row["resource_id"] for row in targets], "cold_learner": not past,
         "cold_targets": [row["cold_resource"] for row in targets],
     }  # fmt: skip
+
+
+def _with_group(batch: dict[str, list], indices: Sequence[int], groups: np.ndarray) -> dict[str, list]:
+    return {"group_id": [str(groups[i]) for i in indices]}
+
+
+def _different(rows: Dataset, name: str) -> int:
+    """How many different values a column of texts has."""
+    return len(np.unique(keys_of(column_values(rows, name))))
+
+
+def _by_learner(rows: Dataset, wanted: Dataset) -> tuple[list[str], np.ndarray, Dataset]:
+    """The learners of `wanted` in the order in which they stand first there.
+
+    Returns:
+        Their ids; how many of `rows` each has; these rows, a learner's after the other's.
+    """
+    _, first = np.unique(keys := keys_of(column_values(wanted, "learner_id")), return_index=True)
+    first = np.sort(first)
+    learners, own = keys[first], keys if rows is wanted else keys_of(column_values(rows, "learner_id"))
+    sorter = np.argsort(learners)
+    place = np.searchsorted(learners, own, sorter=sorter).clip(max=max(len(learners) - 1, 0))
+    number = np.where(learners[sorter[place]] == own, sorter[place], -1) if len(learners) else np.full(len(own), -1)
+    order = np.argsort(number, kind="stable")[np.sum(number < 0) :]
+    counts = np.bincount(number[number >= 0], minlength=len(learners))
+    return list(column_values(wanted.select(first), "learner_id")), counts, rows.select(order)
+
+
+def _runs(rows: Dataset, counts: Iterable[int]) -> Iterator[list[dict]]:
+    """The rows in runs of these lengths."""
+    columns = zip(*(column_values(rows, name) for name in rows.column_names), strict=True)
+    each = (dict(zip(rows.column_names, values, strict=True)) for values in columns)
+    return (list(itertools.islice(each, count)) for count in counts)
 
 
 def _dataset(rows: Sequence[Mapping], features: Features) -> Dataset:
@@ -370,57 +451,79 @@ def _cut_topics(groups: np.ndarray, k: int, seed: int) -> list[np.ndarray]:
     return ways
 
 
-def _hold_out(topics: Dataset, sides: Sequence[str], resources: Dataset) -> tuple[DatasetDict, np.ndarray, int]:
+def _hold_out(topics: Dataset, sides: Sequence[str], ids: ResourceIds) -> tuple[DatasetDict, np.ndarray, int]:
     """Topics by side; those of training keep only resources that are not relevant to another and nearly repeat none that is.
 
     Returns:
         The splits; bool array (resources,) of what training may use; how many training topics have nothing left.
     """
-    group_of = dict(zip(resources["resource_id"], resources["group_id"], strict=True))
-    relevant = [set(map(group_of.get, ids)) for ids in topics["resource_ids"]]
-    held = set().union(*(g for g, side in zip(relevant, sides, strict=True) if side != "train"))
-    trainable = np.array([g not in held for g in resources["group_id"]])
+    group = np.unique(keys_of(column_values(ids.resources, "group_id")), return_inverse=True)[1]
+    held = np.zeros(len(group), bool)  # by group
+    for relevant, side in zip(column_values(topics, "resource_ids"), sides, strict=True):
+        if side != "train":
+            held[group[ids.rows(relevant)]] = True
+    trainable = ~held[group]
     parts = {s: topics.select(np.flatnonzero(np.asarray(sides) == s)) for s in SPLITS}
-    kept = [row | {"resource_ids": [r for r in row["resource_ids"] if group_of[r] not in held]} for row in parts["train"]]
-    parts["train"] = _dataset([row for row in kept if row["resource_ids"]], TOPICS)
-    if not len(parts["train"]):
-        raise DataError("no topic is left to train on: each shares its resources with a held-out one.")
-    return DatasetDict(parts), trainable, len(kept) - len(parts["train"])
+    with RowWriter(TOPICS, bool(ids.resources.cache_files)) as kept:
+        for row in parts["train"]:
+            relevant = row["resource_ids"]
+            row["resource_ids"] = [r for r, usable in zip(relevant, trainable[ids.rows(relevant)], strict=True) if usable]
+            if row["resource_ids"]:
+                kept.append(row)
+        if not len(kept):
+            raise DataError("no topic is left to train on: each shares its resources with a held-out one.")
+        gone, parts["train"] = len(parts["train"]) - len(kept), kept.dataset()
+    return DatasetDict(parts), trainable, gone
 
 
 def _cut_time(source: _Source, validation_from: str | float | None, test_from: str | float | None) -> tuple[DatasetDict, str]:
     """Cut the interactions at two times, the same for everybody."""
-    seen = list(dict.fromkeys(source.interactions))
-    if len(seen) < len(source.interactions):
-        source.left_out["interactions that stand twice"] = len(source.interactions) - len(seen)
-    learner, resource, time = (np.array(column) for column in zip(*seen, strict=True))
+    learners, learner = _numbered(source.interactions, "learner_id")
+    resources, resource = _numbered(source.interactions, "resource_id")
+    time = np.fromiter(column_values(source.interactions, "time"), np.float64)
     order = np.lexsort((resource, learner, time))
     learner, resource, time = learner[order], resource[order], time[order]
+    twice = np.r_[False, (np.diff(learner) == 0) & (np.diff(resource) == 0) & (np.diff(time) == 0)]
+    if twice.any():
+        source.left_out["interactions that stand twice"] = int(twice.sum())
+        learner, resource, time = learner[~twice], resource[~twice], time[~twice]
     cut = [
         time[int(share * len(time))] if stated is None else _stated_time(stated, source.dated, option)
         for share, stated, option in ((0.8, validation_from, "--validation_from"), (0.9, test_from, "--test_from"))
     ]
     shown = [_show_time(t, source.dated) for t in cut]
-    side = np.searchsorted(np.sort(cut), time, side="right")
-    if not cut[0] < cut[1] or len(set(side.tolist())) < 3:
+    side = np.searchsorted(np.sort(cut), time, side="right").astype(np.int8)
+    if not cut[0] < cut[1] or len(np.unique(side)) < 3:
         raise DataError(
             f"the interactions cannot be cut for validation at {shown[0]} and for test at {shown[1]}.",
             expected=f"some before, between and after; they reach from {_show_time(time[0], source.dated)} to "
             f"{_show_time(time[-1], source.dated)}",
             fix="Set --validation_from and --test_from.",
         )  # fmt: skip
-    first, second = (np.unique(v, return_inverse=True)[1] for v in (learner, resource))
-    starts = np.array([-math.inf, *cut])[side]
+    starts = np.array([-math.inf, *cut])
     flags = {
-        "repeated": ~_first(first * (second.max() + 1) + second),
-        "cold_learner": (_earliest(learner, time) >= starts) & (side > 0),
+        "repeated": ~_first(learner.astype(np.int64) * len(resources) + resource),
+        "cold_learner": (_earliest(learner, time) >= starts[side]) & (side > 0),
         "cold_resource": _earliest(resource, time) >= cut[0],
     }
-    columns = {"learner_id": learner, "resource_id": resource, "time": time, **flags}
-    rows = Dataset.from_dict({name: values.tolist() for name, values in columns.items()}, features=INTERACTIONS)
-    parts = {s: rows.select(np.flatnonzero(side == i)) for i, s in enumerate(SPLITS)}
+    with RowWriter(INTERACTIONS, bool(source.interactions.cache_files)) as rows:
+        for i in range(len(time)):
+            known = {"learner_id": learners[learner[i]], "resource_id": resources[resource[i]], "time": float(time[i])}
+            rows.append(known | {name: bool(values[i]) for name, values in flags.items()})
+        opened = rows.dataset()
+    parts = {s: opened.select(np.flatnonzero(side == i)) for i, s in enumerate(SPLITS)}
     told = f"Interactions: time is cut for all learners at once, validation from {shown[0]}, test from {shown[1]}."
     return DatasetDict(parts), told
+
+
+def _numbered(rows: Dataset, name: str) -> tuple[list[str], np.ndarray]:
+    """The different values of a column of texts in their order, and the number of each row's, int32 array."""
+    numbers: dict[str, int] = {}
+    number = np.fromiter((numbers.setdefault(v, len(numbers)) for v in column_values(rows, name)), np.int32, len(rows))
+    names = sorted(numbers)
+    rank = np.empty(len(names), np.int32)
+    rank[[numbers[v] for v in names]] = np.arange(len(names))
+    return names, rank[number]
 
 
 def _first(values: np.ndarray) -> np.ndarray:
@@ -451,7 +554,7 @@ def _show_time(seconds: float, dated: bool) -> str:
 
 
 def _own_tables(
-    resources: Table, interactions: Table | None, topics: Table | None, columns: ResourceColumns, skip: bool
+    resources: Table, interactions: Table | None, topics: Table | None, columns: ResourceColumns, skip: bool, streaming: bool
 ) -> _Source:
     if interactions is None and columns.topics is None:
         raise DataError(
@@ -462,16 +565,16 @@ def _own_tables(
         raise DataError(
             "a topics file needs the topics of each resource.", file=resources.path, fix="Name their column with --topics_column."
         )
-    rows, rejected = read_resources(resources, columns, skip)
+    rows, rejected = read_resources(resources, columns, skip, streaming)
     source = _Source(resources.path.name, rows, rejected=rejected)
     source.rows_read = sum(len(table) for table in (resources, interactions, topics) if table)
     if columns.topics:
-        source.topics = read_topics(rows, resources, topics, columns)
+        source.topics = read_topics(rows, resources, topics, columns, streaming)
     if interactions is not None:
-        known = {row["resource_id"] for row in rows}
-        source.interactions, source.dated, rejected = read_interactions(interactions, columns, known, skip)
+        ids = ResourceIds(rows)
+        source.interactions, source.dated, rejected = read_interactions(interactions, columns, ids, skip, streaming=streaming)
         source.rejected = source.rejected + rejected
-    licences = Counter(row["licence"] for row in rows if row["licence"])
+    licences = Counter(filter(None, column_values(rows, "licence")))
     source.licence = "; ".join(f"{licence} ({n:,})" for licence, n in licences.most_common(5)) or "not stated"
     return source
 
@@ -490,9 +593,9 @@ def _sample_school() -> _Source:
         }
         for concept in CONCEPTS
     ]  # fmt: skip
+    opened = [{"learner_id": v["learner"], "resource_id": v["resource"], "time": v["time"]} for v in views]
     return _Source(
-        "sample_school (fictional)", rows, topics, [(v["learner"], v["resource"], v["time"]) for v in views],
-        licence="apache-2.0", rows_read=len(rows) + len(views),
+        "sample_school (fictional)", rows, topics, opened, licence="apache-2.0", rows_read=len(rows) + len(views),
     )  # fmt: skip
 
 

@@ -115,6 +115,9 @@ TOPICS = Features(
 parent. `resource_ids` are all relevant resources; in the training split those alone that no held-out topic needs.
 """
 
+CATALOGUE = Features({name: kind for name, kind in RESOURCES.items() if name != "group_id"})
+"""`RESOURCES` before near-duplicates were looked for."""
+
 INTERACTIONS = Features(
     {
         "learner_id": Value("string"),
@@ -152,6 +155,9 @@ HISTORIES = Features(
 `history` are resource ids, oldest first, with their `times` in seconds; `targets` are those opened in the split, in order, each
 once, with whether nobody opened them in training in `cold_targets`. In the training split `history` is all and `targets` are [].
 """
+
+OPENINGS = Features({name: INTERACTIONS[name] for name in ("learner_id", "resource_id", "time")})
+"""`INTERACTIONS` as the log has them, in any order."""
 
 CONCEPTS = Features({"concept_id": Value("string"), "text": Value("string")})
 """One concept a row.

@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None) -> dict:
         min_resources=args.min_resources, fold=data_args.fold, folds=args.folds, validation_from=args.validation_from,
         test_from=args.test_from, seed=data_args.split_seed, encoding=data_args.file_encoding, separator=data_args.separator,
         skip_bad_rows=data_args.skip_bad_rows, max_train_samples=data_args.max_train_samples,
-        max_eval_samples=data_args.max_eval_samples,
+        max_eval_samples=data_args.max_eval_samples, streaming=data_args.streaming,
     )  # fmt: skip
     logging.info("%s", data.summary())
     queries = data.queries(args.query, args.rolling)
@@ -165,6 +165,7 @@ def main(argv: list[str] | None = None) -> dict:
         return RetrievalTrainer(
             **shared, model=model, args=training_args, checkpoint=checkpoint, processing_class=tokenizer,
             chunk_size=args.chunk_size, hard_negatives=args.hard_negatives, rerank=args.rerank, mix=args.mix,
+            workers=data_args.preprocessing_num_workers,
         )  # fmt: skip
 
     if data_args.check_data:

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, Features, List, Value
 from torch import nn
 from torch.utils.checkpoint import checkpoint as recompute
 from transformers import EvalPrediction
 
 from .baselines.resource_recommendation import by_rank, by_similarity, mean_of_last, popularity
+from .columns import RowNumbers, column_values
 from .models.sequential_recommender import SequentialRecommender, SequentialRecommenderConfig
 from .ranking import MEMORY, Scores
 from .recommendation_settings import RecommendationSettings, history_in_words, title_of
@@ -66,6 +67,43 @@ def windows_of(history: Sequence[int], length: int) -> list[tuple[list[int], lis
     return [(read, labels + [IGNORED] * (len(read) + 1 - len(labels))) for read, labels in found]
 
 
+WINDOW = Features(
+    {"history": List(Value("int32")), "labels": List(Value("int32")), "length": Value("int64"), "row": Value("int64")}
+)
+"""A window of a history, see `encode`."""
+
+
+def encode(batch: dict[str, list], indices: Sequence[int], numbers: RowNumbers, length: int) -> dict[str, list]:
+    """Histories to windows; for `Dataset.map(batched=True, with_indices=True)`.
+
+    Args:
+        batch: Columns of `edu_datasets.schema.HISTORIES`.
+        indices: Row numbers.
+        numbers: Of the resources.
+        length: Resources that the model reads at most.
+
+    Returns:
+        A row a window that asks for something: history and labels, see `windows_of`; length; row, that of the history.
+    """
+    windows = [
+        {"history": read, "labels": labels, "length": len(labels), "row": i}
+        for i, history in zip(indices, batch["history"], strict=True)
+        for read, labels in windows_of((numbers.of(history) + 1).tolist(), length)
+        if any(label != IGNORED for label in labels)
+    ]
+    return {name: [window[name] for window in windows] for name in WINDOW}
+
+
+def encode_ends(batch: dict[str, list], indices: Sequence[int], numbers: RowNumbers, length: int) -> dict[str, list]:
+    """As `encode`, with the last window of each history that has a target, in which nothing is asked for."""
+    asked = zip(indices, batch["history"], batch["targets"], strict=True)
+    ends = {i: (numbers.of(history) + 1).tolist()[-length:] for i, history, targets in asked if targets}
+    return {
+        "history": list(ends.values()), "labels": [[IGNORED] * (len(h) + 1) for h in ends.values()],
+        "length": [len(h) + 1 for h in ends.values()], "row": list(ends),
+    }  # fmt: skip
+
+
 class HistoryCollator:
     """Histories to a batch: history, int64 (histories, resources) with 0 at the end; labels, int64 (histories, 1 + resources)."""
 
@@ -114,27 +152,29 @@ class NextResourceTrainer(RecommendationTrainer):
         self, *, settings: RecommendationSettings, splits: DatasetDict, resources: Dataset, model: SequentialRecommender, **kwargs
     ):
         self.row_column = "row"
-        number_of = {r: i + 1 for i, r in enumerate(resources["resource_id"])}
-        rows = [
-            {"history": read, "labels": labels, "length": len(labels), "row": i}
-            for i, row in enumerate(splits["train"])
-            for read, labels in windows_of([number_of[r] for r in row["history"]], settings.history_length)
-            if any(label != IGNORED for label in labels)
-        ]
+        told = {"numbers": RowNumbers(resources, "resource_id"), "length": settings.history_length}
+        rows = splits["train"].map(
+            encode, batched=True, batch_size=256, with_indices=True, remove_columns=splits["train"].column_names,
+            features=WINDOW, fn_kwargs=told, desc="histories of train",
+        )  # fmt: skip
         self.texts = model.text.cpu().numpy()
         # what nobody opened may not have been there yet: it is no negative, and stays at its text
-        self.opened_once = torch.from_numpy(np.unique([label for row in rows for label in row["labels"] if label != IGNORED]))
+        opened = np.zeros(len(resources), bool)
+        for labels in column_values(rows, "labels"):
+            opened[[label for label in labels if label != IGNORED]] = True
+        self.opened_once = torch.from_numpy(np.flatnonzero(opened))
         super().__init__(
-            settings=settings, splits=splits, resources=resources, model=model, train_dataset=Dataset.from_list(rows),
+            settings=settings, splits=splits, resources=resources, model=model, train_dataset=rows,
             data_collator=HistoryCollator(), **kwargs,
         )  # fmt: skip
 
     def evaluation_rows(self, tokenizer: None) -> Dataset:
         """The validation histories."""
-        asked = [query.history[-self.settings.history_length :] + 1 for query in self.asked["validation"].queries]
-        return Dataset.from_list(
-            [{"history": h.tolist(), "labels": [IGNORED] * (len(h) + 1), "length": len(h) + 1} for h in asked]
-        )
+        rows = self.splits["validation"]
+        return rows.map(
+            encode_ends, batched=True, with_indices=True, remove_columns=rows.column_names, features=WINDOW,
+            fn_kwargs={"numbers": self.number_of, "length": self.settings.history_length}, desc="histories of validation",
+        )  # fmt: skip
 
     def loss_terms(self, model, inputs):
         labels = inputs["labels"]

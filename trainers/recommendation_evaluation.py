@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from .columns import RowNumbers
 from .intervals import bootstrap_counts, interval_of
 from .metrics.ranking import exposure_metrics, ranking_metrics
 from .ranking import Ranking, Scores, rank_resources
@@ -45,18 +46,15 @@ class JudgedQueries:
         return histories if any(len(h) for h in histories) else None
 
 
-def read_queries(rows: Dataset, number_of: Mapping[str, int], kind: str) -> JudgedQueries:
+def read_queries(rows: Dataset, number_of: RowNumbers, kind: str) -> JudgedQueries:
     """Rows of `edu_datasets.schema.TOPICS` ('topic') or HISTORIES ('history') as queries; those without a target are left out.
 
     Args:
         rows: See above.
-        number_of: resource_id -> its number.
+        number_of: The numbers of the resources, by resource_id.
         kind: 'topic' or 'history'.
     """
-
-    def numbers(ids: Sequence[str]) -> np.ndarray:
-        return np.array([number_of[i] for i in ids], np.int64)
-
+    numbers = number_of.of
     if kind == "topic":
         relevant = [numbers(ids) for ids in rows["resource_ids"]]
         queries = [Query(row["text"], row["path"], row["language"]) for row in rows]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from .parser import ConfigurationError
@@ -125,12 +126,22 @@ def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, settings: R
     return {"input_ids": ids, "length": [len(i) for i in ids]}
 
 
+TOKENS = Features({"input_ids": List(Value("int32")), "length": Value("int64")})
+"""What `encode` gives."""
+
+
+def encode_resources(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase, settings: RecommendationSettings) -> dict:
+    """`encode` of what is read of resources; for `Dataset.map(batched=True)`."""
+    rows = (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
+    return encode([settings.read_resource(row) for row in rows], tokenizer, settings)
+
+
 class PairCollator:
     """Pairs of a query and a resource to a batch in which each text stands once; or texts alone to a padded batch.
 
     Args:
         tokenizer: The checkpoint's.
-        queries: The tokens of each query.
+        queries: The tokens of each query, see `TOKENS`.
         resources: The tokens of each resource.
         chunk_size: So many texts are padded together; 0 pads the queries together and the resources together.
 
@@ -138,10 +149,7 @@ class PairCollator:
         negatives: Hard negatives of each pair, resource numbers, int64 (pairs, n), that join its batch; -1 is none.
     """
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, queries: Sequence[list[int]], resources: Sequence[list[int]],
-        chunk_size: int = 0,
-    ):  # fmt: skip
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, queries: Dataset, resources: Dataset, chunk_size: int = 0):
         self.tokenizer, self.queries, self.resources, self.chunk_size = tokenizer, queries, resources, chunk_size
         self.negatives: np.ndarray | None = None
 
@@ -162,7 +170,7 @@ class PairCollator:
             wanted = np.concatenate([wanted, own[own >= 0]])
         resources = np.unique(wanted)
         pairs = np.stack([first, np.searchsorted(resources, found)], axis=1)
-        texts = [self.queries[i] for i in queries] + [self.resources[i] for i in resources]
+        texts = [*self.queries[queries]["input_ids"], *self.resources[resources]["input_ids"]]
         if self.chunk_size:
             order = np.argsort([len(t) for t in texts], kind="stable")
             cuts = [order[i : i + self.chunk_size] for i in range(0, len(order), self.chunk_size)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -23,6 +25,7 @@ from .artifact import Artifact, load_artifact
 from .base import EduTrainer
 from .baselines.resource_recommendation import by_similarity, history_baselines, popularity
 from .checkpoints import Checkpoint, find_checkpoint, load_encoder, load_exported, load_tokenizer, load_trained_classifier
+from .columns import RowNumbers, column_values
 from .fusion import fit_weights, fused
 from .metrics.ranking import ranking_metrics
 from .models.sequential_recommender import SequentialRecommender, SequentialRecommenderConfig
@@ -69,14 +72,28 @@ class RecommendationTrainer(EduTrainer):
             )
         kwargs["args"].greater_is_better, kwargs["args"].label_names = True, ["labels"]
         self.settings, self.splits, self.checkpoint, self.fuse = settings, splits, checkpoint, fuse
-        self.resources, self.opened = resources.to_list(), opened
-        self.number_of = {row["resource_id"]: i for i, row in enumerate(self.resources)}
-        self.asked = {s: read_queries(splits[s], self.number_of, settings.query) for s in ("validation", "test")}
-        for split, asked in self.asked.items():
-            if not asked.ids:
+        self.catalogue, self.opened = resources, opened
+        self.number_of = RowNumbers(resources, "resource_id")
+        self.judged_queries = {split: self._judged_queries(split) for split in ("validation", "test")}
+        for split, number in self.judged_queries.items():
+            if not number:
                 raise ConfigurationError(f"nobody opens anything new in {split}: choose other times with --validation_from.")
         rows = self.evaluation_rows(kwargs.get("processing_class"))
         super().__init__(compute_metrics=self.validation_metrics, eval_dataset=rows, **kwargs)
+
+    @functools.cached_property
+    def resources(self) -> list[dict]:
+        """The catalogue in memory, for the evaluation."""
+        return self.catalogue.to_list()
+
+    @functools.cached_property
+    def asked(self) -> dict[str, JudgedQueries]:
+        """The queries of validation and test, for the evaluation."""
+        return {s: read_queries(self.splits[s], self.number_of, self.settings.query) for s in self.judged_queries}
+
+    def _judged_queries(self, split: str) -> int:
+        rows = self.splits[split]
+        return len(rows) if self.settings.query == "topic" else sum(map(bool, column_values(rows, "targets")))
 
     @abstractmethod
     def evaluation_rows(self, tokenizer: PreTrainedTokenizerBase | None) -> Dataset:
@@ -100,12 +117,13 @@ class RecommendationTrainer(EduTrainer):
 
     def openings(self, *splits: str) -> np.ndarray:
         """What was opened in these splits, resource numbers, oldest first."""
-        ids = [i for s in splits if s in self.opened for i in self.opened[s]["resource_id"]]
-        return np.array([self.number_of[i] for i in ids], np.int64)
+        found = [self.number_of.of(column_values(self.opened[s], "resource_id")) for s in splits if s in self.opened]
+        return np.concatenate([np.zeros(0, np.int64), *found])
 
     def trained_resources(self) -> np.ndarray:
         """The numbers of the resources that a training topic has."""
-        return np.array(sorted({self.number_of[i] for ids in self.splits["train"]["resource_ids"] for i in ids}), np.int64)
+        ids = itertools.chain.from_iterable(column_values(self.splits["train"], "resource_ids"))
+        return np.unique(self.number_of.of(ids))
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """A vector a row, and no loss: what is judged is the ranking of the full catalogue."""
@@ -116,7 +134,7 @@ class RecommendationTrainer(EduTrainer):
     def metrics_of(self, scores: Scores) -> dict[str, float]:
         """On validation; they choose the checkpoint and are never reported."""
         asked = self.asked["validation"]
-        ranks = rank_resources(scores, asked.relevant, len(self.resources), asked.seen).ranks
+        ranks = rank_resources(scores, asked.relevant, len(self.catalogue), asked.seen).ranks
         return {name: float(values.mean()) for name, values in ranking_metrics(ranks).items()}
 
     # ---- after training -----------------------------------------------------------------------------------------------
@@ -177,7 +195,7 @@ class RecommendationTrainer(EduTrainer):
 
     def check(self, summary: str, rejected: Sequence[tuple]) -> dict:
         """What `--check_data` prints: counts, rows left out, the cost of a training. Trains nothing."""
-        check = {"judged queries": {s: len(a.ids) for s, a in self.asked.items()}, "training": self.estimate_cost()}
+        check = {"judged queries": self.judged_queries, "training": self.estimate_cost()}
         return report.print_check(summary, rejected, check)
 
     def save_run(self, results: dict, predictions: dict[str, Any], facts: dict, merge_adapter: bool) -> dict[str, Any]:
@@ -220,7 +238,7 @@ class RecommendationTrainer(EduTrainer):
         save_file({"embeddings": self.judged.embeddings, "lately": lately}, folder / ARRAYS)
         (folder / OPENINGS).unlink(missing_ok=True)
         if self.settings.query == "history":
-            report.write_json(folder / OPENINGS, dict(zip(self.number_of, lately.tolist(), strict=True)))
+            report.write_json(folder / OPENINGS, dict(zip(self.catalogue["resource_id"], lately.tolist(), strict=True)))
 
     def example(self) -> str:
         """Python that asks the recommender for a list, for the card."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, Features, Value, concatenate_datasets
 from peft import PeftModel
 from scipy.sparse import csr_matrix
 from torch import nn
@@ -17,12 +19,21 @@ from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBas
 from .arguments import ModelArguments
 from .baselines.resource_recommendation import alike_for_all, at_random, by_rank, by_similarity, mean_of_last, popularity
 from .checkpoints import load_classifier
+from .columns import RowNumbers, column_array, column_values, text_keys
 from .gradient_cache import backward_in_parts
 from .model_selection import changed
 from .parser import ConfigurationError
 from .ranking import MEMORY, Scores, rank_resources
 from .recommendation_evaluation import METRIC
-from .recommendation_settings import PairCollator, RecommendationSettings, encode, history_in_words, title_of
+from .recommendation_settings import (
+    TOKENS,
+    PairCollator,
+    RecommendationSettings,
+    encode,
+    encode_resources,
+    history_in_words,
+    title_of,
+)
 from .recommender import Recommender
 from .reranking import FOLDER, Reranker, RerankTrainer
 from .resource_recommendation import RecommendationTrainer
@@ -36,6 +47,8 @@ NEGATIVES_OF_A_LIST = 4
 """A cross-encoder learns from lists of one relevant resource and so many hard negatives."""
 MOST_TOPICS = 2000
 """What answers many a topic is told from so many topics of the catalogue; a larger one is sampled."""
+PAIR = Features({name: Value("int32") for name in ("pair", "query", "resource", "length", "row")})
+"""A pair of a query and a resource, by number, and its tokens."""
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)  # of the trained weights in the mean with those before; 0 takes back the training
 
 
@@ -73,38 +86,46 @@ class RetrievalTrainer(RecommendationTrainer):
         both_ways: See `contrastive_loss`.
         rerank: A cross-encoder reads so many of the best of a list together with the query; 0 is none.
         mix: After training take the mean with the weights before that is best on validation (WiSE-FT, Wortsman et al. 2022).
+        workers: Processes that turn texts into tokens; None for this one.
         kwargs: As for `RecommendationTrainer`.
     """
 
     def __init__(
         self, *, settings: RecommendationSettings, splits: DatasetDict, resources: Dataset, model: PreTrainedModel,
         processing_class: PreTrainedTokenizerBase, chunk_size: int = 0, hard_negatives: int = 0, both_ways: bool = True,
-        rerank: int = 0, mix: bool = True, **kwargs,
+        rerank: int = 0, mix: bool = True, workers: int | None = None, **kwargs,
     ):  # fmt: skip
         if min(chunk_size, hard_negatives, rerank) < 0:
             raise ConfigurationError("--chunk_size, --hard_negatives and --rerank are 0 or more.")
         self.settings, self.chunk_size, self.hard_negatives, self.both_ways = settings, chunk_size, hard_negatives, both_ways
         settings.rerank, self.reranker = rerank, None
-        self.resources = resources.to_list()
-        self.number_of = {row["resource_id"]: i for i, row in enumerate(self.resources)}
-        self.read = [settings.read_resource(row) for row in self.resources]
-        self.copies = np.unique([row["group_id"] for row in self.resources], return_inverse=True)[1]
+        self.catalogue, self.number_of = resources, RowNumbers(resources, "resource_id")
+        self.copies = np.unique(text_keys(column_values(resources, "group_id")), return_inverse=True)[1].astype(np.int32)
         self.query_texts, owners, self.pairs = self._training_pairs(splits["train"])
         if len(self.pairs) < 2:
             raise ConfigurationError("there is no second pair of a query and a resource to train on.")
         # query -> all that is relevant to its topic or learner, nearly equal copies included
         self.relevant = _relevance(owners, self.pairs, self.copies)
-        queries, found = (encode(texts, processing_class, settings) for texts in (self.query_texts, self.read))
-        collate = PairCollator(processing_class, queries["input_ids"], found["input_ids"], chunk_size)
-        lengths = np.array(queries["length"])[self.pairs[:, 0]] + np.array(found["length"])[self.pairs[:, 1]]
-        pairs = {"pair": np.arange(len(self.pairs)), "query": self.pairs[:, 0], "resource": self.pairs[:, 1], "length": lengths}
-        pairs["row"] = owners[self.pairs[:, 0]]
+        queries = Dataset.from_dict(encode(self.query_texts, processing_class, settings), features=TOKENS)
+        self.tokens = resources.map(
+            encode_resources, batched=True, remove_columns=resources.column_names, features=TOKENS, num_proc=workers,
+            fn_kwargs={"tokenizer": processing_class, "settings": settings}, desc="tokens of the catalogue",
+        )  # fmt: skip
+        collate = PairCollator(processing_class, queries, self.tokens, chunk_size)
+        lengths = [column_array(rows, "length")[own] for rows, own in zip((queries, self.tokens), self.pairs.T, strict=True)]
+        pairs = {"pair": np.arange(len(self.pairs)), "query": self.pairs[:, 0], "resource": self.pairs[:, 1]}
+        pairs |= {"length": sum(lengths), "row": owners[self.pairs[:, 0]]}
         kwargs["args"].ddp_find_unused_parameters = False  # queries and resources pass one after the other
         self.row_column = "row"
         super().__init__(
             settings=settings, splits=splits, resources=resources, model=model, processing_class=processing_class,
-            train_dataset=Dataset.from_dict(pairs), data_collator=collate, **kwargs,
+            train_dataset=Dataset.from_dict(pairs, features=PAIR), data_collator=collate, **kwargs,
         )  # fmt: skip
+        if chunk_size and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise ConfigurationError(
+                "--chunk_size: each process goes through another number of parts, and a model that is cut over the processes cannot "
+                "follow. Take ddp.yaml, or leave the option out."
+            )
         self._before = None
         if mix and not isinstance(model, PeftModel):
             self._before = {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
@@ -115,24 +136,29 @@ class RetrievalTrainer(RecommendationTrainer):
 
     def evaluation_rows(self, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         """The validation queries, and then the catalogue."""
-        return Dataset.from_dict(encode([*self._in_words("validation"), *self.read], tokenizer, self.settings))
+        queries = Dataset.from_dict(encode(self._in_words("validation"), tokenizer, self.settings), features=TOKENS)
+        return concatenate_datasets([queries, self.tokens])
+
+    @functools.cached_property
+    def read(self) -> list[str]:
+        """What the encoder reads of each resource, for the evaluation."""
+        return [self.settings.read_resource(row) for row in self.resources]
 
     def _training_pairs(self, rows: Dataset) -> tuple[list[str], np.ndarray, np.ndarray]:
         """Texts of queries, the topic or learner of each, and pairs (query, resource)."""
-        texts, owners, pairs = [], [], []
         if self.settings.query == "topic":
-            for i, row in enumerate(rows):
-                texts.append(self.settings.read_query(row))
-                owners.append(i)
-                pairs += [(i, self.number_of[r]) for r in row["resource_ids"]]
-        else:
-            for i, row in enumerate(rows):
-                numbers = [self.number_of[r] for r in row["history"]]
-                for step in range(1, len(numbers)):
-                    if numbers[step] not in numbers[:step]:
-                        pairs.append((len(texts), numbers[step]))
-                        texts.append(history_in_words([title_of(self.resources[n]) for n in numbers[:step]]))
-                        owners.append(i)
+            texts, counts = [self.settings.read_query(row) for row in rows], map(len, column_values(rows, "resource_ids"))
+            found = self.number_of.of(itertools.chain.from_iterable(column_values(rows, "resource_ids")))
+            owners = np.arange(len(texts))
+            return texts, owners, np.column_stack([np.repeat(owners, list(counts)), found])
+        texts, owners, pairs = [], [], []
+        for i, row in enumerate(rows):
+            numbers = self.number_of.of(row["history"]).tolist()
+            for step in range(1, len(numbers)):
+                if numbers[step] not in numbers[:step]:
+                    pairs.append((len(texts), numbers[step]))
+                    texts.append(history_in_words([title_of(self.resources[n]) for n in numbers[:step]]))
+                    owners.append(i)
         return texts, np.array(owners, np.int64), np.array(pairs, np.int64).reshape(-1, 2)
 
     def _in_words(self, split: str) -> list[str]:

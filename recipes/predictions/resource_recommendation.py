@@ -107,7 +107,7 @@ def predict(args: PredictArguments, own: Arguments) -> Sequence[tuple]:
         opened, _, rejected = read_interactions(table, columns, recommender.number_of, args.skip_bad_rows, newcomers=True)
         away = read_learners(_read(own.opt_out_file, args), columns) if own.opt_out_file else set()
         histories: dict[str, list[str]] = {}
-        for learner, resource, _ in sorted(opened, key=lambda row: row[2]):
+        for learner, resource, _ in map(dict.values, sorted(opened, key=lambda row: row["time"])):
             histories.setdefault(learner, []).extend([resource] if resource and learner not in away else [])
         if unknown := away - set(histories):
             logging.warning("%s", opted_out_unknown(len(unknown), len(away)))
