@@ -10,7 +10,6 @@ import pytest
 import torch
 from conftest import load_recipe
 from datasets import Dataset
-from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
 from edu_datasets import DataError
@@ -341,16 +340,6 @@ def test_random_answers_cannot_be_predicted(recipe, tmp_path):
     """Labels that are a coin's: whoever gets more than a half reads the answer somewhere."""
     metrics, _, _ = train(recipe, tmp_path, "coin", (200, 60, 600), 40, 0.5, "--num_train_epochs", "3")
     assert metrics["test"]["roc_auc"] == pytest.approx(0.5, abs=0.01)  # over 23,400 answers
-
-
-def test_a_killed_run_ends_as_if_it_had_not_been(recipe, finished, tmp_path):
-    _, out, _ = finished
-    _, stopped, argv = train(recipe, tmp_path, "stopped", (160, 60, 120), 40, None, "--keep_checkpoints")
-    checkpoints = sorted(stopped.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    again = tmp_path / "again"
-    recipe.main([*argv, "--output_dir", str(again), "--resume_from_checkpoint", str(checkpoints[0])])
-    a, b = (load_file(folder / "model.safetensors") for folder in (stopped, again))
-    assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize(

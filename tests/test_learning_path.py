@@ -938,49 +938,12 @@ def test_folds_of_pairs_are_averaged_with_what_is_known_of_them(recipe, tiny_mod
     assert f"{part} ({sum(row['pairs'] for row in rows)})" in table and f"| node degree | {degree:.3f} /" in table
 
 
-# ---- killed, and cut among processes --------------------------------------------------------------------------------
-
-KILLED = """
-import os, signal, sys
-from conftest import load_recipe
-from trainers.base import EduTrainer
-step, of, at = EduTrainer.training_step, sys.argv.pop(1), int(sys.argv.pop(1))
-def step_or_die(self, *args, **kwargs):
-    if type(self).__name__ == of and self.state.global_step == at:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, *args, **kwargs)
-EduTrainer.training_step = step_or_die
-load_recipe("learning_path").main(sys.argv[1:])
-"""
+# ---- cut among processes --------------------------------------------------------------------------------------------
 
 
 def small_run(folder: Path, name: str, model: str, *more: str) -> list[str]:
     words = ["--text_column", "text", "--model_name_or_path", model, "--output_dir", str(folder / name)]
     return [*write(folder), *words, *SMALL, *more]
-
-
-SAVED = ["--save_strategy", "steps", "--save_steps", "1", "--eval_strategy", "steps", "--eval_steps", "1", "--dropout", "0.1"]
-
-
-@pytest.fixture(scope="module")
-def whole_run(recipe, tiny_model, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("whole")
-    recipe.main(small_run(folder, "run", tiny_model, *SAVED))
-    return folder / "run"
-
-
-@pytest.mark.parametrize("of, at", [("PrerequisiteTrainer", "1"), ("PathTrainer", "3")])
-def test_a_killed_run_resumes_to_the_same_weights(of, at, whole_run, recipe, tiny_model, tmp_path):
-    argv = small_run(tmp_path, "killed", tiny_model, *SAVED)
-    env = os.environ | {"PYTHONPATH": f"{ROOT / 'tests'}:{ROOT}"}
-    killed = subprocess.run([sys.executable, "-c", KILLED, of, at, *argv], env=env, timeout=600)
-    assert killed.returncode == -9 and not (tmp_path / "killed" / "metrics.json").exists()
-    with pytest.raises(ConfigurationError, match="checkpoints of an unfinished run"):
-        recipe.main(argv)
-    recipe.main([*argv, "--resume_from_checkpoint", "true"])
-    for part in ("model.safetensors", "prerequisite_model/model.safetensors"):
-        whole, resumed = (load_file(run / part) for run in (whole_run, tmp_path / "killed"))
-        assert all(torch.equal(whole[name], resumed[name]) for name in whole), part
 
 
 def test_two_processes_give_the_models_of_one(recipe, tiny_model, tmp_path):

@@ -10,7 +10,6 @@ import pytest
 import torch
 from conftest import ROOT, load_recipe
 from datasets import Dataset
-from safetensors.torch import load_file
 
 from edu_datasets import DataError, RecordColumns, load_records
 from trainers.explanation import explain_groups
@@ -343,16 +342,6 @@ def test_class_weights_change_the_loss_by_their_own_sum(recipe, classified):
     assert whole[1] == 10 == sum(p[1] for p in parts) and torch.allclose(whole[0], sum(p[0] for p in parts), atol=1e-5)
     expected = torch.nn.functional.cross_entropy(whole[2].logits, labels, trainer._weights)
     assert torch.allclose(whole[0] / whole[1], expected, atol=1e-6)
-
-
-def test_a_killed_run_ends_as_if_it_had_not_been(recipe, tmp_path):
-    _, out, argv = train(recipe, tmp_path, "whole", "class", "--num_train_epochs", "4", "--keep_checkpoints",
-                         "--save_total_limit", "9", n=300)  # fmt: skip
-    first = sorted(out.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))[0]
-    again = tmp_path / "again"
-    recipe.main([*argv, "--output_dir", str(again), "--resume_from_checkpoint", str(first)])
-    a, b = (load_file(folder / "model.safetensors") for folder in (out, again))
-    assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_folds_leave_the_test_split_alone(recipe, tmp_path):

@@ -4,7 +4,6 @@ import csv
 import importlib.util
 import io
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -17,7 +16,6 @@ import pytest
 import torch
 from conftest import CHATML, ROOT, chat_tokenizer, load_recipe, tiny_llama
 from datasets import Dataset
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from edu_datasets import DataError, add_mastery, every_reply, load_dialogues, mastery_in_words, read_mastery
@@ -367,35 +365,6 @@ def test_two_processes_give_the_same_model(whole_batch_run, tmp_path, tiny_chat_
     assert torch.allclose(logits(tmp_path / "run"), logits(whole_batch_run), atol=1e-4)
     one, two = (json.loads((r / "metrics.json").read_text())["perplexity"]["tutor"] for r in (whole_batch_run, tmp_path / "run"))
     assert two["perplexity"] == pytest.approx(one["perplexity"], rel=1e-3)
-
-
-KILLED = """
-import os, signal, sys
-from conftest import load_recipe
-from trainers.base import EduTrainer
-step = EduTrainer.training_step
-def step_or_die(self, *args, **kwargs):
-    if self.state.global_step == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, *args, **kwargs)
-EduTrainer.training_step = step_or_die
-load_recipe("qa_tutoring").main(sys.argv[1:])
-"""
-
-
-@pytest.mark.parametrize("peft", ["true", "false"])
-def test_a_killed_run_resumes_to_the_same_weights(peft, recipe, tmp_path, tiny_chat_model, dialogues_file):
-    more = ["--use_peft", peft, "--save_strategy", "steps", "--save_steps", "1", "--eval_strategy", "steps", "--eval_steps", "1",
-            "--optim", "adamw_torch", "--learning_rate", "0.01"]  # fmt: skip
-    recipe.main(arguments(tiny_chat_model, dialogues_file, tmp_path / "whole", *more))
-    argv = arguments(tiny_chat_model, dialogues_file, tmp_path / "killed", *more)
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *argv], env=os.environ | {"PYTHONPATH": f"{ROOT / 'tests'}:{ROOT}"}, timeout=300
-    )
-    assert killed.returncode == -9 and not (tmp_path / "killed" / "metrics.json").exists()
-    recipe.main([*argv, "--resume_from_checkpoint", "auto"])
-    whole, resumed = (load_file(tmp_path / run / "model.safetensors") for run in ("whole", "killed"))
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 import subprocess
 import sys
@@ -609,34 +608,6 @@ def test_two_processes_give_the_same_model_and_the_same_answers(whole_batch_run,
     assert same(weights(tmp_path / "run"), weights(whole_batch_run))
     one, two = (json.loads((r / "metrics.json").read_text())["test"] for r in (whole_batch_run, tmp_path / "run"))
     assert two == pytest.approx(one, abs=1e-3)
-
-
-KILLED = """
-import os, signal, sys
-from conftest import load_recipe
-from trainers.base import EduTrainer
-step = EduTrainer.training_step
-def step_or_die(self, *args, **kwargs):
-    if self.state.global_step == 6:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, *args, **kwargs)
-EduTrainer.training_step = step_or_die
-load_recipe("question_answering").main(sys.argv[1:])
-"""
-
-
-@pytest.mark.parametrize("more", [[], ["--use_peft"]])
-def test_a_killed_run_resumes_to_the_same_weights(more, tmp_path, recipe, tiny_model, question_file):
-    more = [*more, "--save_strategy", "steps", "--save_steps", "1", "--eval_strategy", "steps", "--eval_steps", "1",
-            "--max_steps", "9", "--optim", "adamw_torch", "--dropout", "0.1"]  # fmt: skip
-    recipe.main(arguments(tiny_model, question_file, tmp_path / "whole", *more))
-    argv = arguments(tiny_model, question_file, tmp_path / "killed", *more)
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)])}
-    killed = subprocess.run([sys.executable, "-c", KILLED, *argv], env=env, timeout=300)
-    assert killed.returncode == -9 and not (tmp_path / "killed" / "metrics.json").exists()
-    recipe.main([*argv, "--resume_from_checkpoint", "auto"])
-    a, b = weights(tmp_path / "whole"), weights(tmp_path / "killed")
-    assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize("kind", [[], ["--use_dora"]])

@@ -464,40 +464,6 @@ def test_two_processes_give_the_loss_and_the_model_of_one_for_histories(recipe, 
     assert far(weights(tmp_path / "one"), begun[0].state_dict()) > 1e-2, "a model that learns nothing would pass"
 
 
-KILLED = """
-import os, signal, sys
-from conftest import load_recipe
-from trainers.base import EduTrainer
-log = EduTrainer.log
-def log_or_die(self, *args, **kwargs):
-    if self.state.global_step == int(sys.argv[1]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return log(self, *args, **kwargs)
-EduTrainer.log = log_or_die
-load_recipe("resource_recommendation").main(sys.argv[2:])
-"""
-
-
-@pytest.mark.parametrize(
-    "more",
-    [["--save_strategy", "steps", "--save_steps", "1", "--eval_strategy", "steps", "--eval_steps", "1", "--dropout", "0.1",
-      "--early_stopping_patience", "50"],
-     ["--query", "history", "--num_train_epochs", "3", "--learning_rate", "0.01"]],
-    ids=["topics", "histories"],
-)  # fmt: skip
-def test_a_killed_run_resumes_to_the_same_weights(more, recipe, tiny_model, tmp_path):
-    more = [*more, "--optim", "adamw_torch"]
-    recipe.main(arguments(tiny_model, tmp_path / "whole", *more))
-    argv = arguments(tiny_model, tmp_path / "killed", *more)
-    step = "7" if "--dropout" in more else "5"
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)])}
-    killed = subprocess.run([sys.executable, "-c", KILLED, step, *argv], env=env, timeout=900)
-    assert killed.returncode == -9 and not (tmp_path / "killed" / "metrics.json").exists()
-    recipe.main([*argv, "--resume_from_checkpoint", "auto"])
-    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-
-
 def test_whoever_loads_the_folder_gets_the_lists_of_predictions_csv(finished_recommender, school):
     rows = list(csv.DictReader((finished_recommender / "predictions.csv").open()))
     topics = {row["topic_id"]: row for row in school.topics["test"]}
