@@ -163,9 +163,8 @@ def main(argv: list[str] | None = None) -> dict:
         if adapter_args.use_peft:
             model = add_lora(model, adapter_args, TaskType.FEATURE_EXTRACTION, checkpoint.name)
         return RetrievalTrainer(
-            **shared, model=model, args=training_args, checkpoint=checkpoint, processing_class=tokenizer,
-            chunk_size=args.chunk_size, hard_negatives=args.hard_negatives, rerank=args.rerank, mix=args.mix,
-            workers=data_args.preprocessing_num_workers,
+            **shared, model=model, workers=data_args.preprocessing_num_workers, hard_negatives=args.hard_negatives, mix=args.mix,
+            args=training_args, checkpoint=checkpoint, processing_class=tokenizer, chunk_size=args.chunk_size, rerank=args.rerank,
         )  # fmt: skip
 
     if data_args.check_data:
