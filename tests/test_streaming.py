@@ -10,11 +10,28 @@ from conftest import load_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edu_datasets import EssayColumns, arrow_cache, load_essays
+from edu_datasets import (
+    DialogueColumns,
+    EssayColumns,
+    PassageColumns,
+    RecordColumns,
+    ResourceColumns,
+    ResponseColumns,
+    arrow_cache,
+    load_dialogues,
+    load_essays,
+    load_passages,
+    load_paths,
+    load_records,
+    load_resources,
+    load_responses,
+)
 from edu_datasets.arrow_cache import FirstRows, RowWriter, cache_folder, column_values
 from edu_datasets.errors import DataError
 from edu_datasets.files import read_table
 from edu_datasets.schema import ESSAYS
+from edu_datasets.school_generator import school_answers, school_records
+from trainers.base import EduTrainer
 from trainers.throughput import MemoryCurve
 
 
@@ -190,3 +207,411 @@ def test_tokens_are_found_again_and_a_run_is_the_same(tmp_path, tiny_model):
         files.append(sorted(p.name for p in cache_folder().iterdir()))
     assert results[0] == results[1] == results[2] and files[0] == files[1] == files[2], "nothing was encoded twice"
     assert any(name.startswith("cache-") for name in files[0])
+
+
+# ---- questions about texts, and dialogues -----------------------------------------------------------------------------
+
+
+def write_lines(path, rows):
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
+def rows_of(splits):
+    return [row for rows in splits.values() for row in rows]
+
+
+PASSAGES = PassageColumns(question_id="id", story="story", attributes=["subject"], distractors=["wrong"])
+DIALOGUES = DialogueColumns(
+    move="move", problem_id="problem_id", problem="problem", solution="solution", profile="profile", learner="learner"
+)
+
+
+def question_rows():
+    return [
+        {"id": row["question_id"], "story": row["story_id"], "context": row["context"], "question": row["question"],
+         "answers": row["answers"], "wrong": row["distractors"], "subject": row["attributes"][0]}
+        for row in rows_of(load_passages("sample_school").splits)
+    ]  # fmt: skip
+
+
+def turn_rows():
+    """A turn a row, what is known of the dialogue beside its first."""
+    facts = ("problem_id", "problem", "solution", "profile", "learner_id")
+    return [
+        [f"D{d}", turn["role"], turn["text"], turn["move"], *(row[c] if t == 0 else "" for c in facts)]
+        for d, row in enumerate(rows_of(load_dialogues("sample_school").splits))
+        for t, turn in enumerate(row["turns"])
+    ]  # fmt: skip
+
+
+TURN = ["dialogue_id", "role", "text", "move", "problem_id", "problem", "solution", "profile", "learner"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_questions_are_split_alike(named, tmp_path):
+    path = write_lines(tmp_path / "questions.jsonl", question_rows())
+    columns = PASSAGES if named else PassageColumns()  # without stories each text is one
+    streamed, whole = (load_passages(train_file=path, columns=columns, free_answers=True, streaming=s) for s in (True, False))
+    same_splits(streamed.splits, whole.splits)
+    assert streamed.facts() == whole.facts() and streamed.summary() == whole.summary()
+    assert streamed.ceiling() == whole.ceiling() and streamed.splits["train"].cache_files
+    names = {row["passage_id"]: (row["story_id"], row["context"]) for row in rows_of(whole.splits)}
+    assert len(set(names.values())) == len(names) == len({row["context"] for row in rows_of(whole.splits)})
+
+
+def test_dialogues_are_split_alike(tmp_path):
+    rows = turn_rows()
+    path, messages = write_csv(tmp_path / "turns.csv", TURN, rows), {}
+    for name, role, text, move, *facts in rows:
+        row = messages.setdefault(name, {"dialogue_id": name, "messages": [], **dict(zip(TURN[4:], facts, strict=True))})
+        row["messages"].append({"role": role, "content": text, "move": move})
+    written = write_lines(tmp_path / "messages.jsonl", messages.values())
+    found = [load_dialogues(train_file=p, columns=DIALOGUES, streaming=s) for p in (path, written) for s in (True, False)]
+    for one, other in (found[:2], found[2:]):
+        same_splits(one.splits, other.splits)
+        assert one.facts() == other.facts() and one.summary() == other.summary() and one.splits["train"].cache_files
+    assert found[0].facts()["rows"] == found[2].facts()["rows"] and found[0].facts()["moves"] == found[2].facts()["moves"]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_dialogue_in_two_pieces_is_refused(streaming, tmp_path):
+    rows = turn_rows()
+    rows.append(rows[0])
+    path = write_csv(tmp_path / "turns.csv", TURN, rows)
+    with pytest.raises(DataError, match=rf"turns.csv, row {len(rows) + 1}, .*interrupted by another one.*Sort the file"):
+        load_dialogues(train_file=path, columns=DIALOGUES, streaming=streaming)
+
+
+@pytest.mark.parametrize(
+    "column, value", [("context", ""), ("id", None), ("answers", ["nowhere to be read"]), ("wrong", [""]), ("question", "")]
+)
+def test_a_bad_question_is_told_alike_and_nothing_is_left_behind(column, value, tmp_path):
+    rows = [row | {"answers": [row["context"].split(".")[0]]} for row in question_rows()]
+    rows[60][column] = rows[3]["id"] if column == "id" else rows[60]["answers"] if column == "wrong" else value
+    path, told = write_lines(tmp_path / "questions.jsonl", rows), []
+    for streaming in (True, False):
+        with pytest.raises(DataError) as error:
+            load_passages(train_file=path, columns=PASSAGES, streaming=streaming)
+        told.append(str(error.value))
+    assert told[0] == told[1] and "row 61" in told[0] and not list(cache_folder().iterdir())
+    left = [load_passages(train_file=path, columns=PASSAGES, streaming=s, skip_bad_rows=True) for s in (True, False)]
+    assert left[0].facts() == left[1].facts() and len(left[0].rejected) == 1
+
+
+@pytest.mark.parametrize("column, value", [(0, ""), (1, "parrot"), (2, ""), (3, "shout"), (8, "another one")])
+def test_a_bad_turn_is_told_alike_and_nothing_is_left_behind(column, value, tmp_path):
+    rows = turn_rows()
+    tutor = next(i for i, row in enumerate(rows) if i > 200 and row[1] == "tutor" and row[0] == rows[i - 1][0])
+    rows[tutor][column] = value
+    path, told = write_csv(tmp_path / "turns.csv", TURN, rows), []
+    for streaming in (True, False):
+        with pytest.raises(DataError) as error:
+            load_dialogues(train_file=path, columns=DIALOGUES, streaming=streaming)
+        told.append(str(error.value))
+    assert told[0] == told[1] and f"row {tutor + 2}" in told[0] and not list(cache_folder().iterdir())
+
+
+def test_what_stands_in_two_files_is_told_alike(tmp_path):
+    questions, turns = question_rows(), turn_rows()
+    asked = [write_lines(tmp_path / f"q{i}.jsonl", rows) for i, rows in enumerate((questions[:100], questions[90:]))]
+    said = [write_csv(tmp_path / f"t{i}.csv", TURN, rows) for i, rows in enumerate((turns, turns[: len(turns) // 2]))]
+    for load, files, columns, words in (
+        (load_passages, asked, PASSAGES, {"free_answers": True}), (load_dialogues, said, DIALOGUES, {}),
+    ):  # fmt: skip
+        told = []
+        for streaming in (True, False):
+            with pytest.raises(DataError, match=r"stands in row \d+ of \w+.\w+ \(train\) too") as error:
+                load(train_file=files[0], test_file=files[1], columns=columns, streaming=streaming, **words)
+            told.append(str(error.value))
+        assert told[0] == told[1]
+
+
+def test_a_squad_file_is_read_whole(tmp_path):
+    path = tmp_path / "squad.json"
+    path.write_text(json.dumps({"data": []}))
+    with pytest.raises(DataError, match="read whole"):
+        load_passages(train_file=path, streaming=True)
+
+
+RESOURCE = ["resource", "title", "text", "kind", "licence", "level", "language", "topics"]
+LIBRARY = ResourceColumns(title="title", kind="kind", topics="topics")
+
+
+def write_library(folder):
+    """The sample school's library and its log, in no order and with an opening that stands twice."""
+    school = load_resources("sample_school")
+    rows = [[row["resource_id"], *(row[n] for n in RESOURCE[1:-1]), ";".join(row["topics"])] for row in school.resources]
+    log = [[row["learner_id"], row["resource_id"], row["time"]] for row in rows_of(school.interactions)]
+    log = [log[i] for i in np.random.default_rng(0).permutation(len(log))] + log[:1]
+    return {
+        "resources_file": write_csv(folder / "library.csv", RESOURCE, rows),
+        "interactions_file": write_csv(folder / "log.csv", ["learner", "resource", "time"], log),
+    }
+
+
+def test_resources_are_split_alike(tmp_path):
+    files, school = write_library(tmp_path), load_resources("sample_school")
+    streamed, whole = (load_resources(**files, columns=LIBRARY, min_resources=2, streaming=s) for s in (True, False))
+    assert streamed.facts() == whole.facts() and streamed.summary() == whole.summary()
+    assert streamed.resources.to_list() == whole.resources.to_list() == school.resources.to_list()
+    assert streamed.resources.cache_files and streamed.topics["train"].cache_files and streamed.interactions["train"].cache_files
+    for name in ("topics", "interactions"):
+        same_splits(getattr(streamed, name), getattr(whole, name))
+    same_splits(whole.interactions, school.interactions)
+    for one, other in zip(streamed.fold_splits(3, 0).values(), whole.fold_splits(3, 0).values(), strict=True):
+        same_splits(one, other)
+    for split in whole.interactions:
+        for more in ({}, {"repeats": True}, {"rolling": True}):
+            found = [data.histories(split, **more).to_list() for data in (streamed, whole, school)]
+            assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize(
+    "file, column, value",
+    [
+        ("resources_file", 2, ""),
+        ("resources_file", 0, "R003"),
+        ("interactions_file", 1, "R999"),
+        ("interactions_file", 2, "2026-01-01"),
+    ],
+)
+def test_a_bad_resource_or_opening_is_told_alike(file, column, value, tmp_path):
+    files = write_library(tmp_path)
+    with files[file].open(encoding="utf-8", newline="") as opened:
+        header, *rows = csv.reader(opened)
+    rows[40][column] = value
+    write_csv(files[file], header, rows)
+    told, left = [], []
+    for streaming in (True, False):
+        with pytest.raises(DataError) as error:
+            load_resources(**files, columns=LIBRARY, streaming=streaming)
+        told.append(str(error.value))
+        assert not list(cache_folder().glob("*.part")) and not list(cache_folder().glob("*.rows"))
+        if file == "interactions_file":
+            left.append(load_resources(**files, columns=LIBRARY, streaming=streaming, skip_bad_rows=True).facts())
+    assert told[0] == told[1] and "row 42" in told[0] and left[:1] == left[1:]
+
+
+QUESTION_WORDS = ["--id_column", "id", "--story_column", "story", "--attribute_columns", "subject", "--max_length"]
+TURN_WORDS = [word for name in TURN[3:] for word in (f"--{name}_column", name)]
+RECIPES = {
+    "question_answering": ("tiny_model", [*QUESTION_WORDS, "256", "--free_answers", "true"]),
+    "content_generation": ("tiny_chat_model", [*QUESTION_WORDS, "1600", "--distractor_columns", "wrong"]),
+    "qa_tutoring": ("tiny_chat_model", [*TURN_WORDS, "--max_length", "2048"]),
+    "resource_recommendation": ("tiny_model", ["--topics_column", "topics", "--title_column", "title", "--min_resources", "2"]),
+    "resource_recommendation, next": ("tiny_model", ["--query", "history", "--title_column", "title"]),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_encodes_alike_and_once(name, tmp_path, request, monkeypatch):
+    model, words = RECIPES[name]
+    name = name.partition(",")[0]
+    if name == "resource_recommendation":
+        files = write_library(tmp_path)
+    elif name == "qa_tutoring":
+        files = {"train_file": write_csv(tmp_path / "rows.csv", TURN, turn_rows())}
+    else:
+        files = {"train_file": write_lines(tmp_path / "rows.jsonl", question_rows())}
+    encoded, checks, cached = [], [], []
+
+    def keep(trainer):
+        encoded.append([rows.to_list() for rows in (trainer.train_dataset, trainer.eval_dataset)])
+        return {}
+
+    monkeypatch.setattr(EduTrainer, "estimate_cost", keep)
+    words = [*words, *(word for option, path in files.items() for word in (f"--{option}", str(path)))]
+    words += ["--model_name_or_path", request.getfixturevalue(model), "--check_data", "true"]
+    for streaming in ("true", "true", "false"):
+        argv = [*words, "--streaming", streaming, "--output_dir", str(tmp_path / "run"), "--disable_tqdm", "true"]
+        checks.append(load_recipe(name).main(argv))
+        cached.append({p.name: p.stat().st_mtime_ns for p in cache_folder().iterdir()})
+    assert checks[0] == checks[1] == checks[2] and encoded[0] == encoded[1] == encoded[2]
+    assert cached[0] == cached[1] == cached[2], "nothing was encoded twice"
+    assert sum(file.startswith("cache-") for file in cached[0]) >= 2
+
+
+# ---- answers, and records ---------------------------------------------------------------------------------------------
+
+ANSWERED = ResponseColumns(question="question", time="time")
+ANSWER = ["learner", "time", "question", "concepts", "correct"]
+ABOUT = RecordColumns("outcome", learner="learner_id", record_id="learner_id", subgroups=["grade"], categories=["grade"],
+                      drop=["final_grade"])  # fmt: skip
+
+
+def answer_rows(count=6000):
+    """Answers of the sample school, learner by learner."""
+    rows = [[a["learner"], a["time"], a["question"], ";".join(a["concepts"]), a["correct"]] for a in school_answers()]
+    return sorted(rows, key=lambda row: row[:2])[:count]
+
+
+def record_rows():
+    """The sample school's records, with cells that are missing."""
+    rows = [["" if value != value else value for value in row.values()] for row in school_records(42.0)]
+    for i, row in enumerate(rows):
+        row[2 + i % 3] = "" if i % 11 == 0 else row[2 + i % 3]
+    return list(school_records(42.0)[0]), rows
+
+
+def told_by(load, path, **words):
+    """The error of both ways to read a file, which leave nothing on disk."""
+    told = []
+    for streaming in (True, False):
+        with pytest.raises(DataError) as error:
+            load(train_file=path, streaming=streaming, **words)
+        told.append(str(error.value))
+        assert not list(cache_folder().iterdir())
+    assert told[0] == told[1]
+    return told[0]
+
+
+@pytest.mark.parametrize("columns", [ANSWERED, ResponseColumns(concepts=None, question="question")])
+def test_answers_are_split_and_numbered_alike(columns, tmp_path):
+    path = write_csv(tmp_path / "answers.csv", ANSWER, answer_rows())
+    streamed, whole = (load_responses(train_file=path, columns=columns, streaming=s) for s in (True, False))
+    same_splits(streamed.splits, whole.splits)
+    assert (streamed.concepts, streamed.questions) == (whole.concepts, whole.questions)
+    assert streamed.facts() == whole.facts() and streamed.summary() == whole.summary()
+    assert streamed.most_concepts() == whole.most_concepts() and streamed.splits["train"].cache_files
+    for one, other in zip(streamed.fold_splits(3, 0).values(), whole.fold_splits(3, 0).values(), strict=True):
+        same_splits(one, other)
+
+
+def test_answers_are_sorted_within_their_learner(tmp_path):
+    rows = answer_rows()
+    shuffled = [row for _, row in sorted(zip(np.random.default_rng(0).random(len(rows)), rows, strict=True))]
+    shuffled.sort(key=lambda row: row[0])
+    path = write_csv(tmp_path / "answers.csv", ANSWER, shuffled)
+    assert "before that of the learner's answer before" in told_by(load_responses, path, columns=ANSWERED)
+    found = [load_responses(train_file=path, columns=ANSWERED, sort_by_time=True, streaming=s) for s in (True, False)]
+    same_splits(found[0].splits, found[1].splits)
+
+
+def test_a_learner_in_two_pieces_is_refused_without_being_named(tmp_path):
+    rows = [["Xanthippe", 0, "q", "c", 1], *answer_rows(), ["Xanthippe", 1, "q", "c", 0]]
+    path = write_csv(tmp_path / "answers.csv", ANSWER, rows)
+    with pytest.raises(DataError, match="do not stand together.*from row 2 on.*Sort the file by learner") as error:
+        load_responses(train_file=path, columns=ANSWERED, streaming=True)
+    assert error.value.row == len(rows) + 1 and "Xanthippe" not in str(error.value) and not list(cache_folder().iterdir())
+    assert load_responses(train_file=path, columns=ANSWERED).rows_read == len(rows)
+
+
+@pytest.mark.parametrize("column, value", [(0, ""), (1, "soon"), (1, -5), (3, ""), (4, "0.5")])
+def test_a_bad_answer_is_told_alike_and_can_be_left_out(column, value, tmp_path):
+    rows = answer_rows()
+    rows[601][column] = value
+    path = write_csv(tmp_path / "answers.csv", ANSWER, rows)
+    assert "row 603" in told_by(load_responses, path, columns=ANSWERED)
+    if value != -5:
+        left = [load_responses(train_file=path, columns=ANSWERED, skip_bad_rows=True, streaming=s) for s in (True, False)]
+        same_splits(left[0].splits, left[1].splits)
+        assert left[0].facts() == left[1].facts() and len(left[0].rejected) == 1
+
+
+def test_a_learner_in_two_files_is_told_alike(tmp_path):
+    rows = answer_rows()
+    files = [write_csv(tmp_path / f"{n}.csv", ANSWER, part) for n, part in enumerate((rows[:2000], rows[1990:]))]
+    told = []
+    for streaming in (True, False):
+        with pytest.raises(DataError, match="no learner in two splits") as error:
+            load_responses(train_file=files[0], test_file=files[1], columns=ANSWERED, streaming=streaming)
+        told.append(str(error.value))
+    assert told[0] == told[1]
+
+
+def test_halves_of_learners_are_alike(tmp_path):
+    path = write_csv(tmp_path / "answers.csv", ANSWER, answer_rows())
+    columns = ResponseColumns(time="time")
+    found = [load_paths(answers_file=path, answer_columns=columns, max_learners=50, streaming=s) for s in (True, False)]
+    same_splits(found[0].halves, found[1].halves)
+    assert found[0].facts() == found[1].facts() and found[0].texts == found[1].texts and found[0].halves["logs"].cache_files
+
+
+@pytest.mark.parametrize("target", ["outcome", "final_grade"])
+def test_records_are_split_alike(target, tmp_path):
+    header, rows = record_rows()
+    path = write_csv(tmp_path / "records.csv", header, rows)
+    other = {"outcome": "final_grade", "final_grade": "outcome"}[target]
+    columns = RecordColumns(target, learner="learner_id", record_id="learner_id", subgroups=["grade"], drop=[other])
+    streamed, whole = (load_records(train_file=path, columns=columns, streaming=s) for s in (True, False))
+    same_splits(streamed.splits, whole.splits)
+    assert streamed.facts() == whole.facts() and streamed.summary() == whole.summary()
+    names = ("number_columns", "category_columns", "classes", "subgroup_columns")
+    assert all(getattr(streamed, n) == getattr(whole, n) for n in names) and streamed.splits["train"].cache_files
+    for one, two in zip(streamed.fold_splits(3, 0).values(), whole.fold_splits(3, 0).values(), strict=True):
+        same_splits(one, two)
+
+
+@pytest.mark.parametrize(
+    "column, value", [("attendance", "often"), ("learner_id", ""), ("learner_id", "L003"), ("outcome", ""), ("support", "3")]
+)
+def test_a_bad_record_is_told_alike_and_can_be_left_out(column, value, tmp_path):
+    header, rows = record_rows()
+    rows[60][header.index(column)] = rows[3][header.index(column)] if value == "L003" else value
+    path = write_csv(tmp_path / "records.csv", header, rows)
+    assert "row 62" in told_by(load_records, path, columns=ABOUT)
+    left = [load_records(train_file=path, columns=ABOUT, skip_bad_rows=True, streaming=s) for s in (True, False)]
+    same_splits(left[0].splits, left[1].splits)
+    assert left[0].facts() == left[1].facts() and len(left[0].rejected) == 1
+
+
+@pytest.mark.parametrize("twin", ["code", "number", "only where it fails", "many classes", "the same"])
+def test_what_is_wrong_with_a_column_is_told_alike(twin, tmp_path):
+    header, rows = record_rows()
+    outcome, grade = header.index("outcome"), header.index("final_grade")
+    for i, row in enumerate(rows):
+        failed = row[outcome] == "failed"
+        row.append(
+            {"code": f"code {failed}", "number": row[grade], "only where it fails": 3 + i % 2 if failed else "",
+             "many classes": f"class {i % 30}", "the same": "yes"}[twin]
+        )  # fmt: skip
+    path = write_csv(tmp_path / "records.csv", [*header, "more"], rows)
+    target = {"number": "final_grade", "many classes": "more", "the same": "more"}.get(twin, "outcome")
+    drop = [name for name in ("outcome", "final_grade") if name != target]
+    told = told_by_columns(path, RecordColumns(target, learner="learner_id", drop=drop))
+    assert {"many classes": "30 different values", "the same": "the same in every row"}.get(twin, "under another name") in told
+
+
+def told_by_columns(path, columns):
+    """As `told_by`; the rows may have been written."""
+    told = []
+    for streaming in (True, False):
+        with pytest.raises(DataError) as error:
+            load_records(train_file=path, columns=columns, streaming=streaming)
+        told.append(str(error.value))
+        assert not [p for p in cache_folder().iterdir() if p.suffix != ".arrow"]
+    assert told[0] == told[1]
+    return told[0]
+
+
+@pytest.mark.parametrize("encoding", ["numeric", "text"])
+def test_records_are_encoded_once_and_a_run_is_the_same(encoding, tmp_path, tiny_model):
+    path = write_csv(tmp_path / "records.csv", *record_rows())
+    words = ["--target_column", "outcome", "--learner_column", "learner_id", "--id_column", "learner_id", "--drop_columns",
+             "final_grade", "--category_columns", "grade", "--encoding", encoding, "--hidden_size", "8",
+             "--model_name_or_path", tiny_model, "--precision", "fp32"]  # fmt: skip
+    same_run("outcome_prediction", path, words, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["knowledge_tracing", "learning_path"])
+def test_answers_are_encoded_once_and_a_run_is_the_same(name, tmp_path):
+    path = write_csv(tmp_path / "answers.csv", ANSWER, answer_rows())
+    words = ["--time_column", "time", "--hidden_size", "8"]
+    if name == "learning_path":
+        words += ["--train_learners", "40", "--judged_learners", "20", "--judge_seeds", "2", "--steps", "3", "--warm_up", "6",
+                  "--tracer_epochs", "1", "--num_attention_heads", "2"]  # fmt: skip
+    same_run(name, path, words, tmp_path)
+
+
+def same_run(name, path, words, folder):
+    """Two runs from the disk and one from memory end alike, and the second finds what the first has made."""
+    recipe, results, files = load_recipe(name), [], []
+    words = [*words, "--train_file", str(path), "--num_train_epochs", "1", "--disable_tqdm", "true"]
+    for out, streaming in (("one", "true"), ("two", "true"), ("whole", "false")):
+        metrics = recipe.main([*words, "--streaming", streaming, "--output_dir", str(folder / out)])
+        results.append((metrics["test"], metrics["baselines"], (folder / out / "predictions.csv").read_text()))
+        files.append({p.name: p.stat().st_mtime_ns for p in cache_folder().iterdir()})
+    assert results[0] == results[1] == results[2]
+    assert files[0] == files[1] == files[2], "nothing was encoded twice"
+    assert any(file.startswith("cache-") for file in files[0])
