@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, DistributedType, PartialState
 from transformers import TrainingArguments
 
 from .parser import ConfigurationError
@@ -223,4 +223,8 @@ class RecipeTrainingArguments(TrainingArguments):
         self.bf16, self.fp16 = self.precision == "bf16", self.precision == "fp16"
         self.mixed_precision = {"fp32": "no"}.get(self.precision, self.precision)  # what the Trainer reads
         # an earlier trainer of this process may have left the state of another precision, or of a model that was cut
-        AcceleratorState._reset_state(reset_partial_state=True)
+        AcceleratorState._reset_state()
+        shared = PartialState._shared_state
+        if shared.get("distributed_type") == DistributedType.FSDP:
+            on_cpu = shared["device"].type == "cpu"
+            shared["distributed_type"] = DistributedType.MULTI_CPU if on_cpu else DistributedType.MULTI_GPU
