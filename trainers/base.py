@@ -26,11 +26,12 @@ from .arguments import RecipeTrainingArguments
 from .artifact import edu_recipes_version, new_artifact
 from .attention import leave_flash
 from .batching import LengthBatchSampler
+from .columns import column_array
 from .parser import ConfigurationError
 from .precision import device_name
 from .publishing import PublishingTrainer
-from .sharding import fill, layers_to_cut, outline
 from .resuming import checkpoint_to_resume
+from .sharding import fill, layers_to_cut, outline
 from .survival import SurvivingTrainer
 
 NEW_MODULES = ("classifier", "score.", "pooler")
@@ -123,7 +124,7 @@ class EduTrainer(SurvivingTrainer, PublishingTrainer, ABC):
     def get_train_dataloader(self) -> DataLoader:
         args = self.args
         self._batch_sampler = LengthBatchSampler(
-            self.train_dataset["length"],
+            column_array(self.train_dataset, "length"),
             self._train_batch_size,
             args.world_size,
             args.gradient_accumulation_steps,
@@ -158,7 +159,7 @@ class EduTrainer(SurvivingTrainer, PublishingTrainer, ABC):
         return super().get_test_dataloader(self._long_to_short(test_dataset))
 
     def _long_to_short(self, dataset: Dataset) -> Dataset:
-        self._eval_order = np.argsort(-np.asarray(dataset["length"]), kind="stable")
+        self._eval_order = np.argsort(-column_array(dataset, "length"), kind="stable")
         return dataset.select(self._eval_order)
 
     def evaluation_loop(self, *args, **kwargs) -> EvalLoopOutput:
@@ -194,7 +195,7 @@ class EduTrainer(SurvivingTrainer, PublishingTrainer, ABC):
             self.remove_checkpoints()
             self.accelerator.wait_for_everyone()
         start = time.perf_counter()
-        tokens = sum(self.train_dataset["length"])
+        tokens = int(column_array(self.train_dataset, "length").sum())
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             self._outline = outline(self.model)
         plugin = self.accelerator.state.fsdp_plugin if self.is_fsdp_enabled else None
@@ -223,7 +224,7 @@ class EduTrainer(SurvivingTrainer, PublishingTrainer, ABC):
         Returns:
             updates, tokens (in all epochs), minutes.
         """
-        lengths = np.asarray(self.train_dataset["length"])
+        lengths = column_array(self.train_dataset, "length")
         size = min(self._train_batch_size, len(lengths))
         middle = np.argsort(lengths, kind="stable")[len(lengths) // 2 - size // 2 :][:size]
         batch = self._prepare_inputs(self.data_collator([self.train_dataset[int(i)] for i in middle]))
