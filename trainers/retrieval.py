@@ -123,8 +123,8 @@ class RetrievalTrainer(RecommendationTrainer):
         )  # fmt: skip
         if chunk_size and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise ConfigurationError(
-                "--chunk_size: each process goes through another number of parts, and a model that is cut over the processes cannot "
-                "follow. Take ddp.yaml, or leave the option out."
+                "--chunk_size: each process goes through another number of parts, and a model that is cut over the processes "
+                "cannot follow. Take ddp.yaml, or leave the option out."
             )
         self._before = None
         if mix and not isinstance(model, PeftModel):
