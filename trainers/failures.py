@@ -10,7 +10,7 @@ from collections.abc import Iterator
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FAILED_WRITE = re.compile(  # as safetensors, torch.save and Arrow say it, without a number to ask for
     rf"os error ({'|'.join(map(str, OUT_OF_SPACE))})\b|[Nn]o space left on device|Disk quota exceeded|File too large"
-    "|PytorchStreamWriter failed writing|file write failed|unexpected pos"
+    "|PytorchStreamWriter failed writing|file write failed|unexpected pos|iostream error"
 )
 LOST_CONNECTION = re.compile(
     "[Cc]onnection ((closed|reset) by peer|refused)|Broken pipe|Socket closed|remote process exited|communicator was aborted"
