@@ -368,6 +368,21 @@ def test_white_space_at_the_ends_of_a_span_is_not_part_of_it():
     assert answers.abstain(None).tolist() == [False, True] and answers.abstain(-3).tolist() == [True, True]
 
 
+def test_an_evaluation_keeps_the_best_spans_and_no_logits(recipe, tiny_model, tmp_path, monkeypatch):
+    """And finds the same answers in them."""
+    kept, seen = [], []
+    monkeypatch.setattr(QuestionAnsweringTrainer, "check", lambda self, *told: kept.append(self) or {})
+    recipe.main(["--model_name_or_path", tiny_model, "--output_dir", str(tmp_path), "--max_length", "256", "--check_data", "true",
+                 "--disable_tqdm", "true", "--precision", "fp32"])  # fmt: skip
+    (trainer,) = kept
+    measure, rows = trainer.compute_metrics, trainer.splits["validation"]
+    trainer.compute_metrics = lambda prediction: seen.append(prediction.predictions) or measure(prediction)
+    metrics, answers = trainer.evaluate(), trainer.answers(rows)
+    expected, _ = score_answers(answers, rows["answers"][:], trainer._fit_threshold(answers, rows))
+    assert {name: metrics[f"eval_{name}"] for name in expected} == pytest.approx(expected)
+    assert seen[0].shape == (len(trainer.eval_dataset), 1 + 3 * trainer.settings.n_best)
+
+
 # ---- metrics --------------------------------------------------------------------------------------------------------
 
 
