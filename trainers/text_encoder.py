@@ -16,6 +16,8 @@ from .recommendation_settings import RecommendationSettings, encode
 from .report import write_json
 
 POOLING_FILE = "1_Pooling/config.json"
+TEXTS_A_STEP = 4096
+"""Texts whose tokens are in memory together."""
 LAYOUT = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", POOLING_FILE)
 """What SentenceTransformer reads beside the weights and the tokenizer."""
 
@@ -44,13 +46,14 @@ def embed_texts(
 ) -> np.ndarray:  # fmt: skip
     """Embeddings of texts, float32 (texts, width), in batches of similar length."""
     model.eval()
-    device, encoded = model.device, encode(texts, tokenizer, settings)
-    found = np.zeros((len(texts), model.config.hidden_size), np.float32)
-    order = np.argsort([-n for n in encoded["length"]], kind="stable")
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        batch = tokenizer.pad({"input_ids": [encoded["input_ids"][i] for i in rows]}, return_tensors="pt").to(device)
-        found[rows] = embed(model, batch, settings.pooling).cpu().numpy()
+    device, found = model.device, np.zeros((len(texts), model.config.hidden_size), np.float32)
+    for first in range(0, len(texts), TEXTS_A_STEP):
+        encoded = encode(texts[first : first + TEXTS_A_STEP], tokenizer, settings)
+        order = np.argsort([-n for n in encoded["length"]], kind="stable")
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = tokenizer.pad({"input_ids": [encoded["input_ids"][i] for i in rows]}, return_tensors="pt").to(device)
+            found[first + rows] = embed(model, batch, settings.pooling).cpu().numpy()
     return found
 
 
