@@ -209,12 +209,16 @@ def column_values(dataset: Dataset, name: str) -> Iterator[Any]:
 class FirstRows:
     """The row in which each key stood first, in 16 bytes a key and not as texts.
 
+    Args:
+        streaming: Keep them on disk.
+
     >>> first = FirstRows()
     >>> first.add("a", 2), first.add("b", 3), first.add("a", 4)
     (None, None, 2)
     """
 
-    def __init__(self):
+    def __init__(self, streaming: bool = False):
+        self.streaming = streaming
         self._keys, self._rows = np.empty(0, np.uint64), np.empty(0, np.int64)
         self._new: dict[int, int] = {}
 
@@ -250,12 +254,21 @@ class FirstRows:
             self._rows[i] = row
             return
         self._new[number] = row
-        if len(self._new) >= 16 * BLOCK:
+        if len(self._new) >= 4 * BLOCK:
             keys = np.fromiter(self._new, np.uint64, len(self._new))
             rows, order = np.fromiter(self._new.values(), np.int64, len(self._new)), np.argsort(keys)
             places = np.searchsorted(self._keys, keys[order])
-            self._keys = np.insert(self._keys, places, keys[order])
-            self._rows, self._new = np.insert(self._rows, places, rows[order]), {}
+            self._keys, self._rows = self._insert(self._keys, places, keys[order]), self._insert(self._rows, places, rows[order])
+            self._new = {}
+
+    def _insert(self, values: np.ndarray, places: np.ndarray, new: np.ndarray) -> np.ndarray:
+        """As `np.insert`."""
+        count = len(values) + len(new)
+        together = np.asarray(numbers_on_disk((count,), values.dtype)) if self.streaming else np.empty(count, values.dtype)
+        old = np.ones(count, bool)
+        old[places + np.arange(len(new))] = False
+        together[old], together[~old] = values, new
+        return together
 
 
 def key_of(text: str) -> int:
@@ -269,8 +282,8 @@ def keys_of(texts: Iterable[str]) -> np.ndarray:
 
 
 def row_numbers(streaming: bool) -> array | list[int]:
-    """An empty list of row numbers, of 8 bytes each with `streaming`."""
-    return array("q") if streaming else []
+    """An empty list of row numbers, of 4 bytes each with `streaming`."""
+    return array("I") if streaming else []
 
 
 def numbers_on_disk(shape: tuple[int, ...], dtype: type) -> np.ndarray:

@@ -365,7 +365,7 @@ def _read_rows(
 
     essays, rows, prompts_seen = RowWriter(ESSAYS, streaming), row_numbers(streaming), set()
     problems: list[DataError] = []
-    first_row = FirstRows()
+    first_row = FirstRows(streaming)
     for i, row in enumerate(table.rows):
         try:
             text = _check_text(table, columns.text, texts[i], i, may_be_empty=not need_scores)
