@@ -31,7 +31,7 @@ from .parser import ConfigurationError
 from .precision import device_name
 from .publishing import PublishingTrainer
 from .resuming import checkpoint_to_resume
-from .sharding import fill, layers_to_cut, outline
+from .sharding import choose_layers, fill, outline
 from .survival import SurvivingTrainer
 
 NEW_MODULES = ("classifier", "score.", "pooler")
@@ -198,9 +198,8 @@ class EduTrainer(SurvivingTrainer, PublishingTrainer, ABC):
         tokens = int(column_array(self.train_dataset, "length").sum())
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             self._outline = outline(self.model)
-        plugin = self.accelerator.state.fsdp_plugin if self.is_fsdp_enabled else None
-        if plugin is not None and plugin.transformer_cls_names_to_wrap is None:
-            plugin.transformer_cls_names_to_wrap = layers_to_cut(self.model)
+        if self.is_fsdp_enabled:
+            choose_layers(self.accelerator.state.fsdp_plugin, self.model)
         result = self.train(resume_from_checkpoint=checkpoint)
         seconds = time.perf_counter() - start
         self.callback_handler.callbacks = [c for c in self.callback_handler.callbacks if not isinstance(c, EarlyStoppingCallback)]

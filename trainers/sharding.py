@@ -10,6 +10,7 @@ import contextlib
 import copy
 
 import torch
+from accelerate import FullyShardedDataParallelPlugin
 from torch import nn
 from torch.distributed.tensor import DTensor
 
@@ -26,6 +27,13 @@ def layers_to_cut(model: nn.Module) -> list[str]:
     around = {type(m).__name__ for m in model.modules() if any(part is words for part in m.modules())}
     there = {type(m).__name__ for m in model.modules()}
     return sorted(set(getattr(model, "_no_split_modules", None) or ()) & there - around)
+
+
+def choose_layers(plugin: FullyShardedDataParallelPlugin, model: nn.Module) -> None:
+    """Tell accelerate which layers FSDP2 gathers: those that were named for this model, else its own (`layers_to_cut`)."""
+    there = {type(m).__name__ for m in model.modules()}
+    if not there & set(plugin.transformer_cls_names_to_wrap or ()):  # none, or those of an earlier model of this process
+        plugin.transformer_cls_names_to_wrap = layers_to_cut(model)
 
 
 def outline(model: nn.Module) -> nn.Module:
