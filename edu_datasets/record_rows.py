@@ -368,7 +368,7 @@ def read_rows(
     for name in columns.subgroups if target else ():
         table.column(name, "--subgroup_columns")
 
-    rows, first_row = row_numbers(streaming), FirstRows()
+    rows, first_row = row_numbers(streaming), FirstRows(streaming)
     problems: list[DataError] = []
     with RowWriter(RECORDS, streaming) as records:
         for i, row in enumerate(table.rows):

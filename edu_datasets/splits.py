@@ -36,9 +36,7 @@ def connected_groups(*keys: Iterable[str]) -> np.ndarray:
 
     group = np.empty(0, np.int32)
     for i, values in enumerate(keys):
-        found = keys_of(values)
-        _, first, number = np.unique(found, return_index=True, return_inverse=True)
-        joined = np.where(found, first[number], np.arange(len(found))).astype(np.int32)  # to the first row; 0 is unknown
+        joined = _first_rows(keys_of(values))
         if not i:
             group = joined
             continue
@@ -47,8 +45,26 @@ def connected_groups(*keys: Iterable[str]) -> np.ndarray:
             a, b = group[edges], group[joined[edges]]
             graph = coo_matrix((np.ones(len(edges), bool), (a, b)), shape=(len(group),) * 2)
             group = connected_components(graph, directed=False)[1][group]
-    _, first, number = np.unique(group, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[number].astype(np.int64)  # numbered as they come
+            group = _first_rows((group.astype(np.uint64) + 1) * SPREAD)
+    first = group == np.arange(len(group), dtype=np.int32)
+    return (np.cumsum(first, dtype=np.int32) - 1)[group].astype(np.int64)  # numbered as they come
+
+
+SPREAD = np.uint64(0x9E3779B97F4A7C15)
+"""Odd, so that different numbers times this are different; and their first bits are as good as random."""
+
+
+def _first_rows(keys: np.ndarray) -> np.ndarray:
+    """The first row with the key of each row, int32 array; a row with key 0 is its own. With less memory than `np.unique`."""
+    first = np.arange(len(keys), dtype=np.int32)
+    begin = (keys >> np.uint64(60)).astype(np.uint8)
+    for number in range(16):
+        rows = np.flatnonzero((begin == number) & (keys != 0)).astype(np.int32)
+        order = np.argsort(keys[rows], kind="stable").astype(np.int32)
+        rows, own = rows[order], keys[rows[order]]
+        new = np.r_[True, own[1:] != own[:-1]][: len(own)]
+        first[rows] = rows[new][np.cumsum(new, dtype=np.int32) - 1]
+    return first
 
 
 def k_folds(groups: Sequence[int], strata: Iterable[str], k: int, seed: int) -> list[np.ndarray]:
@@ -67,8 +83,10 @@ def k_folds(groups: Sequence[int], strata: Iterable[str], k: int, seed: int) -> 
     Raises:
         DataError: There are fewer groups than folds.
     """
-    names, group = np.unique(np.asarray(groups), return_inverse=True)
-    n_groups = len(names)
+    groups = np.asarray(groups)
+    known = np.zeros(int(groups.max(initial=-1)) + 1, bool)
+    known[groups] = True
+    n_groups = int(known.sum())
     if n_groups < k:
         raise DataError(
             f"{n_groups} groups (learners or different texts) cannot be cut into {k} parts.",
@@ -76,7 +94,8 @@ def k_folds(groups: Sequence[int], strata: Iterable[str], k: int, seed: int) -> 
             fix="Bring more data, or give the splits as files: --train_file, --validation_file, --test_file.",
         )
     if n_groups > MANY_GROUPS:
-        fold = (np.random.default_rng(seed).permutation(n_groups) % k)[group]
+        fold = (np.random.default_rng(seed).permutation(n_groups) % k).astype(np.int32)
+        fold = fold[np.cumsum(known, dtype=np.int32)[groups] - 1]
         return [np.flatnonzero(fold == i) for i in range(k)]
     labels = np.unique(np.asarray(list(strata)), return_inverse=True)[1]
     k_most = int(np.bincount(labels).max())
