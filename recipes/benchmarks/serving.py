@@ -49,7 +49,7 @@ class BenchmarkArguments:
     model_name_or_path: str = field(default=DEFAULT_ENCODER, metadata={"help": "without --model: the checkpoint"})
     batch_sizes: list[int] = field(default_factory=lambda: [1, 8, 32], metadata={"help": "essays of a request"})
     words: int = field(default=300, metadata={"help": "words of an essay"})
-    seconds: float = field(default=5.0, metadata={"help": "each batch size is asked for so long, and five times at least"})
+    seconds: float = field(default=2.0, metadata={"help": "each batch size is asked for so long, and five times at least"})
     seed: int = field(default=42, metadata={"help": "seed of the essays"})
     output_dir: str = field(default="runs/benchmarks/serving", metadata={"help": "where the results are written"})
     way: str | None = field(default=None, metadata={"help": argparse.SUPPRESS})  # these three are for its own processes
