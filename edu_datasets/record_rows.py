@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import datetime
 import functools
+import itertools
 import math
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,7 @@ WRITTEN_NUMBER = re.compile(r"[+-]?\d+,\d+|[+-]?\d+([.,]\d+)?\s*%")
 ID_NAME = re.compile(r"(^|[\W_])[iI][dD]([\W_]|$)|[a-z]I[dD]$")
 FAILING = ("fail", "failed", "dropout", "dropped out", "withdrawn", "withdrew", "at risk", "left")
 MOST_CLASSES = 20
+FIRST = 65_536  # rows that show of most columns that they do not tell the target
 MOST_NUMBERS_OF_CLASSES = 10  # a target of more different numbers is a quantity
 
 
@@ -438,17 +440,25 @@ def refuse_twins(part: Part, columns: RecordColumns, kinds: Mapping[str, str], t
     Raises:
         DataError: Names the column.
     """
-    y = _ranks(targets(part.dataset))
-    warnings = []
-    for name, known, values in _features(part, kinds):
+    y, regression, warnings = _ranks(targets(part.dataset)), target.task == "regression", []
+    begin = part.dataset.select(range(min(FIRST, len(y))))
+    places = {"numbers": itertools.count(), "categories": itertools.count()}
+    for name, kind in kinds.items():
+        column = "numbers" if kind == "number" else "categories"
+        place = next(places[column])
+        if len(y) > FIRST and not _may_tell(*_known(begin, column, place), y[:FIRST], kind, regression, y.max() + 1 == len(y)):
+            continue
+        known, values = _known(part.dataset, column, place)
+        if not known.any():
+            continue
         outcome = _ranks(y[known])
         enough = known.sum() > len(y) / 2 and values.max() > 0 and outcome.max() > 0
-        if target.task == "regression":
-            ordered = kinds[name] == "number" and any(np.array_equal(v, outcome) for v in (values, values.max() - values))
+        if regression:
+            ordered = kind == "number" and _ordered(values, outcome)
             twin = enough and (ordered or (outcome.max() < len(outcome) / 2 and _one_to_one(values, outcome)))
         else:
             twin = (enough and _one_to_one(values, outcome)) or _one_to_one(known, y)
-            if enough and not twin and _tells(values, outcome, kinds[name]):
+            if enough and not twin and _tells(values, outcome, kind):
                 warnings.append(
                     f"The column '{name}' tells the target alone: none of its values goes with two classes. If it was not "
                     f"known on the day of the prediction, leave it out with --drop_columns '{name}'."
@@ -466,16 +476,33 @@ def targets(dataset: Dataset) -> np.ndarray:
     return np.fromiter(column_values(dataset, "target"), float, len(dataset))
 
 
-def _features(part: Part, kinds: Mapping[str, str]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Each feature: where it is known, bool array (rows,), and the values that are known numbered, those of numbers in order."""
-    places = {"numbers": 0, "categories": 0}
-    for name, kind in kinds.items():
-        column = "numbers" if kind == "number" else "categories"
-        values = _entries(part.dataset, column, places[column])
-        places[column] += 1
-        known = ~np.isnan(values) if kind == "number" else values != 0
-        if known.any():
-            yield name, known, _ranks(values[known])
+def _known(dataset: Dataset, column: str, place: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where a feature is known, bool array (rows,), and the values that are known numbered, those of numbers in order."""
+    values = _entries(dataset, column, place)
+    known = ~np.isnan(values) if column == "numbers" else values != 0
+    return known, _ranks(values[known])
+
+
+def _may_tell(
+    known: np.ndarray, values: np.ndarray, y: np.ndarray, kind: str, regression: bool, all_different: bool
+) -> bool:  # fmt: skip
+    """Whether the first rows leave it open that a column tells the target; hardly one does, and the others need no more memory.
+
+    Args:
+        known, values: Of the column in these rows, see `_known`.
+        y: Their targets, numbered in order.
+        kind: Of the column.
+        regression: Whether the target is a quantity.
+        all_different: Whether no two rows of all have one target.
+    """
+    if not known.any():
+        return True
+    outcome = _ranks(y[known])
+    alone = _pairs(values, outcome) == values.max() + 1
+    if regression:
+        return alone and (kind != "number" or not all_different or _ordered(values, outcome))
+    parted = kind != "number" or values.max() == outcome.max() or _parted(values, outcome)
+    return (alone and parted) or _pairs(known, y) == count_different(known.copy())
 
 
 def _entries(dataset: Dataset, column: str, place: int) -> np.ndarray:
@@ -492,7 +519,7 @@ def _entries(dataset: Dataset, column: str, place: int) -> np.ndarray:
 def _ranks(values: np.ndarray) -> np.ndarray:
     """The number of each value in order, int32 array; with less memory than `np.unique` takes for it."""
     different = np.sort(values)
-    different = different[np.r_[True, different[1:] != different[:-1]]]
+    different = different[np.r_[True, different[1:] != different[:-1]][: len(different)]]
     ranks = np.empty(len(values), np.int32)
     for start in range(0, len(values), BLOCK):
         ranks[start : start + BLOCK] = np.searchsorted(different, values[start : start + BLOCK])
@@ -501,11 +528,23 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 def _pairs(a: np.ndarray, b: np.ndarray) -> int:
     """How many different pairs of numbers from 0 on there are."""
-    return count_different(a.astype(np.int64) * (int(b.max()) + 1) + b)
+    both = a.astype(np.int64)
+    both *= int(b.max()) + 1
+    both += b
+    return count_different(both)
 
 
 def _one_to_one(a: np.ndarray, b: np.ndarray) -> bool:
     return _pairs(a, b) == count_different(a.copy()) == count_different(b.copy()) > 1
+
+
+def _ordered(values: np.ndarray, outcome: np.ndarray) -> bool:
+    return np.array_equal(values, outcome) or np.array_equal(values.max() - values, outcome)
+
+
+def _parted(values: np.ndarray, outcome: np.ndarray) -> bool:
+    """Whether thresholds part the classes."""
+    return np.count_nonzero(np.diff(outcome[np.argsort(values, kind="stable")])) == outcome.max()
 
 
 def _tells(values: np.ndarray, outcome: np.ndarray, kind: str) -> bool:
@@ -513,5 +552,5 @@ def _tells(values: np.ndarray, outcome: np.ndarray, kind: str) -> bool:
     if _pairs(values, outcome) > values.max() + 1 or np.bincount(outcome).min() < 5:
         return False
     if kind == "number":
-        return np.count_nonzero(np.diff(outcome[np.argsort(values, kind="stable")])) == outcome.max()
+        return _parted(values, outcome)
     return values.max() + 1 <= len(values) / 5
