@@ -71,6 +71,12 @@ def mean_of(values: Sequence[float]) -> Statistic:
     return statistic
 
 
+def root_mean_square_of(errors: Sequence[float]) -> Statistic:
+    """The root of the mean square over the rows whose error is known."""
+    squared = mean_of(np.asarray(errors, float) ** 2)
+    return lambda counts: np.sqrt(squared(counts))
+
+
 def essay_statistics(columns: Columns) -> dict[str, Statistic]:
     """Means over prompts and scores, never over rows of several prompts, as `essay_evaluation.agreement_by_prompt`."""
     names = [name.removeprefix("human_") for name in columns if name.startswith("human_")]
@@ -86,12 +92,11 @@ def essay_statistics(columns: Columns) -> dict[str, Statistic]:
         each = [(here, of_cell(scores, human)) for here, scores, human in cells]
         return lambda counts: np.nanmean([statistic(counts[:, here]) for here, statistic in each], axis=0)
 
-    squared = over_prompts(lambda scores, human: mean_of((scores - human) ** 2))
     return {
         "quadratic_weighted_kappa": over_prompts(lambda scores, human: lambda counts: kappa_of_draws(scores, human, counts)),
         "exact_agreement": over_prompts(lambda scores, human: mean_of(np.abs(scores - human) < 1e-6)),
         "mean_absolute_error": over_prompts(lambda scores, human: mean_of(np.abs(scores - human))),
-        "root_mean_squared_error": lambda counts: np.sqrt(squared(counts)),
+        "root_mean_squared_error": over_prompts(lambda scores, human: root_mean_square_of(scores - human)),
     }
 
 
@@ -100,9 +105,8 @@ def outcome_statistics(columns: Columns) -> dict[str, Statistic]:
     names = [name.removeprefix("probability_") for name in columns if name.startswith("probability_")]
     if not names:
         error = numbers(columns["predicted"]) - numbers(columns["outcome"])
-        squared = mean_of(error**2)
         return {
-            "root_mean_squared_error": lambda counts: np.sqrt(squared(counts)),
+            "root_mean_squared_error": root_mean_square_of(error),
             "mean_absolute_error": mean_of(np.abs(error)),
         }
     outcome = np.array([str(v) for v in columns["outcome"]])
