@@ -472,7 +472,7 @@ def test_a_control_that_is_asked_for_is_followed(learned):
     texts = [f"Story {n}, page 1. There was a miller by the river in May." for n in range(3, 9)]
     found = writer.questions(texts, 3, Sampling(8, max_new_tokens=24))
     assert all(len(own) <= 3 for own in found) and any(found)  # what fails a check is not offered, so a text may have none
-    assert all(item.question and item.answers[0] and not item.reason for own in found for item in own)
+    assert all(item.question and item.answers[0] for own in found for item in own)
 
 
 def test_the_same_seed_writes_the_same_in_any_batch(learned):
