@@ -25,6 +25,7 @@ from .files import (
     own_files,
     read_bytes,
     read_table,
+    refuse_again,
     refuse_bad_rows,
     unknown_data_set,
 )
@@ -363,54 +364,52 @@ def _read_rows(
         table.column(name, "--subgroup_columns")
     blank = [math.nan] * len(columns.scores)
 
-    essays, rows, prompts_seen = RowWriter(ESSAYS, streaming), row_numbers(streaming), set()
+    rows, prompts_seen, first_row = row_numbers(streaming), set(), FirstRows(streaming)
     problems: list[DataError] = []
-    first_row = FirstRows(streaming)
-    for i, row in enumerate(table.rows):
-        try:
-            text = _check_text(table, columns.text, texts[i], i, may_be_empty=not need_scores)
-            essay_id, prompt = as_text(ids[i]) if ids is not None else f"row {row}", as_text(prompts[i])
-            if not prompt:
-                raise DataError("the prompt is missing.", file=path, row=row, column=columns.prompt)
-            if len(prompt) > MAX_PROMPT_CHARACTERS:
-                raise DataError(
-                    f"the prompt has {len(prompt)} characters.", file=path, row=row, column=columns.prompt,
-                    expected=f"a name of at most {MAX_PROMPT_CHARACTERS} characters",
-                    fix="Name the column of the prompts with --prompt_column; their wording goes to --prompts_file.",
-                )  # fmt: skip
-            if not essay_id:
-                raise DataError("the id is missing.", file=path, row=row, column=columns.essay_id)
-            if ids is not None and (before := first_row.find(essay_id)):
-                raise DataError(
-                    f"the id stands in row {before} too.", file=path, row=row, column=columns.essay_id,
-                    fix="Give every essay an id of its own, or leave --id_column out.",
-                )  # fmt: skip
-            scores = [_as_number(table, c, i) for c in columns.scores] if have else blank
-            if need_scores and all(map(math.isnan, scores)):
-                raise DataError("the essay has no score.", file=path, row=row, column=columns.scores[0], expected="a number")
-            raters = [
-                [_as_number(table, c, i) for c in names] or blank for names in (columns.rater1_scores, columns.rater2_scores)
-            ]
-            groups = (table.columns[c][i] for c in columns.subgroups)
-            check_names((essay_id, prompt, learners[i], unit[i], *groups), file=path, row=row)
-        except DataError as error:
-            problems.append(error)
-            continue
-        if ids is not None:
-            first_row.add(essay_id, row)
-        rows.append(row)
-        prompts_seen.add(prompt)
-        subgroups = [as_text(table.columns[c][i]) for c in columns.subgroups]
-        values = (essay_id, as_text(learners[i]), as_text(unit[i]), prompt, text, scores, *raters, subgroups)
-        essays.append(dict(zip(ESSAYS, values, strict=True)))
-    refuse_bad_rows(problems, skip, rows, path)
-    if need_scores and (n_prompts := len(prompts_seen)) > max(1, len(rows) // 3):
-        raise DataError(
-            f"{len(rows)} essays answer {n_prompts} prompts.", file=path, column=columns.prompt,
-            expected="three essays a prompt at least", fix="Name the column of the prompts with --prompt_column.",
-        )  # fmt: skip
-    rejected = [(path.name, e.row, str(e)) for e in problems]
-    return _Part(path, essays.dataset(), rows, rejected, n)
+    with RowWriter(ESSAYS, streaming) as essays:
+        for i, row in enumerate(table.rows):
+            try:
+                text = _check_text(table, columns.text, texts[i], i, may_be_empty=not need_scores)
+                essay_id, prompt = as_text(ids[i]) if ids is not None else f"row {row}", as_text(prompts[i])
+                if not prompt:
+                    raise DataError("the prompt is missing.", file=path, row=row, column=columns.prompt)
+                if len(prompt) > MAX_PROMPT_CHARACTERS:
+                    raise DataError(
+                        f"the prompt has {len(prompt)} characters.", file=path, row=row, column=columns.prompt,
+                        expected=f"a name of at most {MAX_PROMPT_CHARACTERS} characters",
+                        fix="Name the column of the prompts with --prompt_column; their wording goes to --prompts_file.",
+                    )  # fmt: skip
+                if not essay_id:
+                    raise DataError("the id is missing.", file=path, row=row, column=columns.essay_id)
+                if ids is not None:
+                    fix = "Give every essay an id of its own, or leave --id_column out."
+                    refuse_again(first_row.find(essay_id), file=path, row=row, column=columns.essay_id, fix=fix)
+                scores = [_as_number(table, c, i) for c in columns.scores] if have else blank
+                if need_scores and all(map(math.isnan, scores)):
+                    raise DataError("the essay has no score.", file=path, row=row, column=columns.scores[0], expected="a number")
+                raters = [
+                    [_as_number(table, c, i) for c in names] or blank for names in (columns.rater1_scores, columns.rater2_scores)
+                ]
+                groups = (table.columns[c][i] for c in columns.subgroups)
+                check_names((essay_id, prompt, learners[i], unit[i], *groups), file=path, row=row)
+            except DataError as error:
+                problems.append(error)
+                continue
+            if ids is not None:
+                first_row.add(essay_id, row)
+            rows.append(row)
+            prompts_seen.add(prompt)
+            subgroups = [as_text(table.columns[c][i]) for c in columns.subgroups]
+            values = (essay_id, as_text(learners[i]), as_text(unit[i]), prompt, text, scores, *raters, subgroups)
+            essays.append(dict(zip(ESSAYS, values, strict=True)))
+        refuse_bad_rows(problems, skip, rows, path)
+        if need_scores and (n_prompts := len(prompts_seen)) > max(1, len(rows) // 3):
+            raise DataError(
+                f"{len(rows)} essays answer {n_prompts} prompts.", file=path, column=columns.prompt,
+                expected="three essays a prompt at least", fix="Name the column of the prompts with --prompt_column.",
+            )  # fmt: skip
+        rejected = [(path.name, e.row, str(e)) for e in problems]
+        return _Part(path, essays.dataset(), rows, rejected, n)
 
 
 def _check_text(table: Table, column: str, value: object, i: int, may_be_empty: bool) -> str:
@@ -523,21 +522,20 @@ def _finish(data: EssayDataset, ranges: dict[str, tuple], options: dict, parts: 
     data.score_ranges = {}
     for prompt in sorted(counts["train"]):
         stated = options["score_range"] or ranges.get(prompt)
-        data.score_ranges[prompt] = []
+        spans = []
         for name, low, high in zip(data.score_names, lowest[prompt], highest[prompt], strict=True):
-            if stated:
-                data.score_ranges[prompt].append(tuple(map(float, stated)))
-            elif math.isnan(low):
+            if not stated and math.isnan(low):
                 raise DataError(f"prompt '{prompt}' lacks one of the scores {', '.join(data.score_names)} in every row.")
-            else:
-                data.score_ranges[prompt].append((low, high))
+            least, most = map(float, stated or (low, high))
             if not low < high:
                 raise DataError(
                     f"every essay of prompt '{prompt}' has the same {name}: there is nothing to learn.",
-                    column=name, found=data.score_ranges[prompt][-1][0], expected="at least two different scores a prompt",
+                    column=name, found=least, expected="at least two different scores a prompt",
                 )  # fmt: skip
-            if not data.score_ranges[prompt][-1][0] < data.score_ranges[prompt][-1][1]:
-                raise DataError("the lowest possible score is not below the highest.", found=data.score_ranges[prompt][-1])
+            if not least < most:
+                raise DataError("the lowest possible score is not below the highest.", found=(least, most))
+            spans.append((least, most))
+        data.score_ranges[prompt] = spans
     _check_ranges(data, parts)
     return data
 

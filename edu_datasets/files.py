@@ -148,6 +148,12 @@ def refuse_bad_rows(problems: Sequence[DataError], skip: bool, used: Sized, path
         raise DataError(f"no {unit} can be used.", file=path)
 
 
+def refuse_again(before: int | None, *, file: str | Path, row: int, column: str | None, fix: str) -> None:
+    """Refuse a row whose id stood in an earlier one, if there is one `before`; `fix` says what to do."""
+    if before is not None:
+        raise DataError(f"the id stands in row {before} too.", file=file, row=row, column=column, fix=fix)
+
+
 def unknown_data_set(
     name: str, known: Sequence[str], others: str = "", fix: str = "Your own file goes to --train_file."
 ) -> DataError:

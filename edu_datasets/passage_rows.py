@@ -11,7 +11,18 @@ from datasets import Dataset
 
 from .arrow_cache import FirstRows, RowWriter, row_numbers
 from .errors import DataError
-from .files import Table, as_text, check_names, check_text, decode, parse_json, read_bytes, read_table, refuse_bad_rows
+from .files import (
+    Table,
+    as_text,
+    check_names,
+    check_text,
+    decode,
+    parse_json,
+    read_bytes,
+    read_table,
+    refuse_again,
+    refuse_bad_rows,
+)
 from .schema import PASSAGES
 from .spans import Span, best_span
 from .splits import text_key, text_keys
@@ -142,11 +153,10 @@ def read_rows(
                 record = _read_row(table, columns, i, free, need_question)
                 record["distractors"], faulty = _distractors(table, columns, i, record["answers"], published)
                 check_names((record["question_id"], record["story_id"], *record["attributes"]), file=path, row=row)
-                if columns.question_id and (before := first_row.find(record["question_id"])):
-                    raise DataError(
-                        f"the id stands in row {before} too.", file=path, row=row, column=columns.question_id,
-                        fix="Give every question an id of its own, or leave --id_column out.",
-                    )  # fmt: skip
+                if columns.question_id:
+                    fix = "Give every question an id of its own, or leave --id_column out."
+                    before = first_row.find(record["question_id"])
+                    refuse_again(before, file=path, row=row, column=columns.question_id, fix=fix)
             except DataError as error:
                 problems.append(error)
                 continue

@@ -23,7 +23,7 @@ from datasets import Dataset
 
 from .arrow_cache import BLOCK, FirstRows, RowWriter, column_values, key_of, keys_of, row_numbers
 from .errors import DataError
-from .files import Table, as_text, check_names, closest, refuse_bad_rows
+from .files import Table, as_text, check_names, closest, refuse_again, refuse_bad_rows
 from .schema import RECORDS
 
 MISSING = ("", "?")
@@ -379,11 +379,9 @@ def read_rows(
                 learner = as_text(learners[i]) if learners is not None else ""
                 if not record_id:
                     raise DataError("the id is missing.", file=path, row=row, column=columns.record_id)
-                if ids is not None and (before := first_row.find(record_id)):
-                    raise DataError(
-                        f"the id stands in row {before} too.", file=path, row=row, column=columns.record_id,
-                        fix="Give every record an id of its own, or name the column with --learner_column.",
-                    )  # fmt: skip
+                if ids is not None:
+                    fix = "Give every record an id of its own, or name the column with --learner_column."
+                    refuse_again(first_row.find(record_id), file=path, row=row, column=columns.record_id, fix=fix)
                 if columns.learner and not learner:
                     raise DataError("the learner is missing.", file=path, row=row, column=columns.learner)
                 values = (

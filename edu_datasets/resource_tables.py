@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from .arrow_cache import FirstRows, RowWriter, column_values, row_numbers
 from .errors import DataError
-from .files import Table, as_seconds, as_text, check_names, closest, refuse_bad_rows
+from .files import Table, as_seconds, as_text, check_names, closest, refuse_again, refuse_bad_rows
 from .schema import CATALOGUE, OPENINGS, TOPICS
 
 SEPARATOR = ";"
@@ -90,11 +90,8 @@ def read_resources(table: Table, columns: ResourceColumns, skip: bool, streaming
                 )  # fmt: skip
         _refuse_half_characters(cell["title"] + cell["text"], place, columns.text)
         _check_language(cell["language"], place, columns.language)
-        if before := first_row.add(cell["resource"], row):
-            raise DataError(
-                f"the id stands in row {before} too.", **place, column=columns.resource,
-                fix="Give every resource an id of its own.",
-            )  # fmt: skip
+        before = first_row.add(cell["resource"], row)
+        refuse_again(before, **place, column=columns.resource, fix="Give every resource an id of its own.")
         cell["topics"] = named_topics(cells["topics"][i]) if columns.topics else []
         check_names((*cell.values(), *cell["topics"]), **place)
         return {"resource_id": cell.pop("resource"), **cell}
