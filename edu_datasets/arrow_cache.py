@@ -227,7 +227,9 @@ class FirstRows:
 
     def find(self, key: str) -> int | None:
         """The row in which `key` stood first; None where it did not."""
-        number = key_of(key)
+        return self._find(key_of(key))
+
+    def _find(self, number: int) -> int | None:
         if number in self._new:
             return self._new[number]
         i = int(np.searchsorted(self._keys, np.uint64(number)))
@@ -235,17 +237,18 @@ class FirstRows:
 
     def add(self, key: str, row: int) -> int | None:
         """The row in which `key` stood before; None where it is new, and `row` is kept."""
-        if (before := self.find(key)) is None:
-            self._put(key_of(key), row)
+        if (before := self._find(number := key_of(key))) is None:
+            self._put(number, row)
         return before
 
     def number_within(self, group: str, key: str) -> int:
         """The number, from 1 on, of `key` among the different keys that came with `group`; needs a `FirstRows` of its own."""
-        number = self.find(f"{group}\0{key}")
-        if number is None:
-            number = (self.find(group) or 0) + 1
-            self._put(key_of(group), number)
-            self._put(key_of(f"{group}\0{key}"), number)
+        both = key_of(f"{group}\0{key}")
+        if (number := self._find(both)) is None:
+            alone = key_of(group)
+            number = (self._find(alone) or 0) + 1
+            self._put(alone, number)
+            self._put(both, number)
         return number
 
     def _put(self, number: int, row: int) -> None:
