@@ -314,9 +314,7 @@ def decode(data: bytes, path: Path, encoding: str | None = None) -> str:
     if encoding is None and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         encoding = "utf-16"
     if encoding is None and b"\x00" in data[:65536]:
-        raise DataError(
-            "the file is binary, not text.", file=path, expected="a text table", fix="Export the sheet as csv (UTF-8)."
-        )
+        raise _binary(path)
     try:
         return data.decode(encoding or "utf-8-sig").removeprefix("\ufeff")
     except LookupError as error:
@@ -329,6 +327,10 @@ def decode(data: bytes, path: Path, encoding: str | None = None) -> str:
                 fix="Leave --file_encoding out to detect it.",
             ) from error  # fmt: skip
     return "\n".join(_decode_lines(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), path))
+
+
+def _binary(path: Path) -> DataError:
+    return DataError("the file is binary, not text.", file=path, expected="a text table", fix="Export the sheet as csv (UTF-8).")
 
 
 def _unknown_encoding(name: str) -> DataError:
@@ -391,9 +393,7 @@ def stream_lines(path: Path, encoding: str | None = None) -> Iterator[str]:
 def _text_lines(lines: Iterable[bytes], path: Path) -> Iterator[bytes]:
     for line in lines:
         if b"\x00" in line:
-            raise DataError(
-                "the file is binary, not text.", file=path, expected="a text table", fix="Export the sheet as csv (UTF-8)."
-            )
+            raise _binary(path)
         yield line
 
 

@@ -17,6 +17,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from .arrow_cache import key_of, numbers_on_disk
+from .splits import first_rows
 
 LEAST_WORDS = 8
 SIMILARITY = 0.8
@@ -71,11 +72,9 @@ def _words(text: str) -> list[str]:
 
 def _with_first(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows whose key stood before, and for each the first that has it; 0 is no key."""
-    rows = np.flatnonzero(keys)
-    _, first, number = np.unique(keys[rows], return_index=True, return_inverse=True)
-    first = rows[first[number]]
-    later = first != rows
-    return rows[later], first[later]
+    first = first_rows(keys)
+    later = np.flatnonzero(first != np.arange(len(keys)))
+    return later, first[later].astype(np.int64)
 
 
 def _shingles(words: Sequence[str]) -> np.ndarray:

@@ -36,7 +36,7 @@ def connected_groups(*keys: Iterable[str]) -> np.ndarray:
 
     group = np.empty(0, np.int32)
     for i, values in enumerate(keys):
-        joined = _first_rows(keys_of(values))
+        joined = first_rows(keys_of(values))
         if not i:
             group = joined
             continue
@@ -45,7 +45,7 @@ def connected_groups(*keys: Iterable[str]) -> np.ndarray:
             a, b = group[edges], group[joined[edges]]
             graph = coo_matrix((np.ones(len(edges), bool), (a, b)), shape=(len(group),) * 2)
             group = connected_components(graph, directed=False)[1][group]
-            group = _first_rows((group.astype(np.uint64) + 1) * SPREAD)
+            group = first_rows((group.astype(np.uint64) + 1) * SPREAD)
     first = group == np.arange(len(group), dtype=np.int32)
     return (np.cumsum(first, dtype=np.int32) - 1)[group].astype(np.int64)  # numbered as they come
 
@@ -54,7 +54,7 @@ SPREAD = np.uint64(0x9E3779B97F4A7C15)
 """Odd, so that different numbers times this are different; and their first bits are as good as random."""
 
 
-def _first_rows(keys: np.ndarray) -> np.ndarray:
+def first_rows(keys: np.ndarray) -> np.ndarray:
     """The first row with the key of each row, int32 array; a row with key 0 is its own. With less memory than `np.unique`."""
     first = np.arange(len(keys), dtype=np.int32)
     begin = (keys >> np.uint64(60)).astype(np.uint8)
