@@ -435,11 +435,9 @@ def compare_runs(
     tables = [{name: [values[p[side]] for p in pairs] for name, values in table.items()} for side, table in enumerate(tables)]
     _check_truths(layout, *tables, names)
     judged = [_judge(task, table, unit_column) for table in tables]
-    counts = judged[0].counts(draws, seed)
-    differences = []
+    counts, values, differences = judged[0].counts(draws, seed), [run.values() for run in judged], []
     for metric in [m for m in judged[0].statistics if m in judged[1].statistics]:
-        values = [run.values()[metric] for run in judged]
         drawn = judged[1].statistics[metric](counts) - judged[0].statistics[metric](counts)
-        differences.append(Difference(metric, *values, interval_of(drawn, level)))
+        differences.append(Difference(metric, *(own[metric] for own in values), interval_of(drawn, level)))
     units = len(set(judged[0].units))
     return Comparison(task, len(pairs), units, judged[0].unit, len(counts), level, left_out, differences)

@@ -151,7 +151,7 @@ class PredictionService:
         except Exception as error:
             if len(batch) > 1:
                 for request in batch:
-                    self._answer_again(request)
+                    self._answer([request])
             else:
                 batch[0][2].set_exception(self._refusal(error))
             return
@@ -160,9 +160,6 @@ class PredictionService:
             own = found if len(batch) == 1 else {name: values[start : start + rows] for name, values in found.items()}
             answer.set_result(own)
             start += rows
-
-    def _answer_again(self, request: tuple[Mapping[str, list], int, Future]) -> None:
-        self._answer([request])
 
     def _refusal(self, error: Exception) -> RequestError:
         if getattr(error, "exit_code", None):  # its message is written for users
