@@ -32,7 +32,7 @@ def column_values(dataset: Dataset, name: str) -> Iterator[Any]:
         yield from block[name]
 
 
-def text_keys(texts: Iterable[str]) -> np.ndarray:
+def hashes_of(texts: Iterable[str]) -> np.ndarray:
     """A number for each text, the same in every process, uint64 array."""
     return np.fromiter((xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass")) for text in texts), np.uint64)
 
@@ -41,7 +41,7 @@ class RowNumbers:
     """The row of each value of a column of different texts, in 16 bytes a row."""
 
     def __init__(self, dataset: Dataset, name: str):
-        keys = text_keys(column_values(dataset, name))
+        keys = hashes_of(column_values(dataset, name))
         self._rows = np.argsort(keys)
         self._keys = keys[self._rows]
 
@@ -51,7 +51,7 @@ class RowNumbers:
         Raises:
             KeyError: One of them is not there.
         """
-        keys = text_keys(texts)
+        keys = hashes_of(texts)
         places = np.searchsorted(self._keys, keys)
         if not np.array_equal(self._keys.take(places, mode="clip"), keys):
             raise KeyError("a text that is not in the column")

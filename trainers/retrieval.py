@@ -19,7 +19,7 @@ from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBas
 from .arguments import ModelArguments
 from .baselines.resource_recommendation import alike_for_all, at_random, by_rank, by_similarity, mean_of_last, popularity
 from .checkpoints import load_classifier
-from .columns import RowNumbers, column_array, column_values, text_keys
+from .columns import RowNumbers, column_array, column_values, hashes_of
 from .gradient_cache import backward_in_parts
 from .model_selection import changed
 from .parser import ConfigurationError
@@ -100,7 +100,7 @@ class RetrievalTrainer(RecommendationTrainer):
         self.settings, self.chunk_size, self.hard_negatives, self.both_ways = settings, chunk_size, hard_negatives, both_ways
         settings.rerank, self.reranker = rerank, None
         self.catalogue, self.number_of = resources, RowNumbers(resources, "resource_id")
-        self.copies = np.unique(text_keys(column_values(resources, "group_id")), return_inverse=True)[1].astype(np.int32)
+        self.copies = np.unique(hashes_of(column_values(resources, "group_id")), return_inverse=True)[1].astype(np.int32)
         self.query_texts, owners, self.pairs = self._training_pairs(splits["train"])
         if len(self.pairs) < 2:
             raise ConfigurationError("there is no second pair of a query and a resource to train on.")
