@@ -28,11 +28,8 @@ import gc
 import json
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -292,17 +289,12 @@ def table() -> str:
 # ---- validation -----------------------------------------------------------------------------------------------------
 
 
-def anonymous() -> int:
-    """The anonymous memory of this process, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) * 1024
-
-
 def measure(kind: Kind) -> int:
     """The highest anonymous memory of three training steps of an installed checkpoint on this CPU, above that before it."""
     from trainers.arguments import DEFAULT_ENCODER, DEFAULT_LANGUAGE_MODEL, ModelArguments
     from trainers.checkpoints import find_checkpoint, load_encoder
     from trainers.language_models.loading import load_language_model
+    from trainers.throughput import MemoryCurve, anonymous_memory_mib
 
     checkpoint = find_checkpoint(DEFAULT_LANGUAGE_MODEL if kind.writes else DEFAULT_ENCODER)
     args = ModelArguments(attn_implementation="sdpa")
@@ -310,13 +302,7 @@ def measure(kind: Kind) -> int:
     (trial @ trial).sum().backward()
     del trial
     gc.collect()
-    before, peak, done = anonymous(), [0], threading.Event()
-
-    def watch():
-        while not done.is_set():
-            peak[0] = max(peak[0], anonymous() - before)
-            time.sleep(0.002)
-
+    before = anonymous_memory_mib()
     if kind.writes:
         model = load_language_model(checkpoint, args)
     else:
@@ -324,25 +310,22 @@ def measure(kind: Kind) -> int:
     gc.collect()
     model.train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=True)
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    for _ in range(3):
-        ids = torch.randint(5, 1000, (kind.batch, kind.length))
-        if kind.writes:
-            columns = torch.arange(0, kind.batch * kind.length, LEARNT)
-            places = torch.arange(kind.length).repeat(kind.batch)[None]
-            states = model.model(input_ids=ids.view(1, -1), position_ids=places, use_cache=False).last_hidden_state
-            loss = nn.functional.cross_entropy(model.lm_head(states[0, columns]).float(), ids.view(-1)[columns])
-            del states
-        else:
-            loss = model["head"](model["encoder"](input_ids=ids).last_hidden_state[:, 0]).square().mean()
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        del loss
-    done.set()
-    watcher.join()
-    return peak[0]
+    with MemoryCurve(0.002) as curve:
+        for _ in range(3):
+            ids = torch.randint(5, 1000, (kind.batch, kind.length))
+            if kind.writes:
+                columns = torch.arange(0, kind.batch * kind.length, LEARNT)
+                places = torch.arange(kind.length).repeat(kind.batch)[None]
+                states = model.model(input_ids=ids.view(1, -1), position_ids=places, use_cache=False).last_hidden_state
+                loss = nn.functional.cross_entropy(model.lm_head(states[0, columns]).float(), ids.view(-1)[columns])
+                del states
+            else:
+                loss = model["head"](model["encoder"](input_ids=ids).last_hidden_state[:, 0]).square().mean()
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            del loss
+    return int((max(curve.mib) - before) * 2**20)
 
 
 def validate() -> str:

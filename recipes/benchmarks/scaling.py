@@ -12,7 +12,6 @@ No more processes than cores, or they take each other's.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
@@ -39,6 +38,7 @@ def work(recipe: str, steps: int, result_file: str) -> None:
     from transformers import EarlyStoppingCallback, TrainerCallback
 
     from trainers import base
+    from trainers.throughput import load_script
 
     class Clock(TrainerCallback):
         start = seconds = epochs = 0.0
@@ -61,11 +61,7 @@ def work(recipe: str, steps: int, result_file: str) -> None:
     torch.set_num_threads(1)
     base.use_all_cores = lambda: None  # one thread it is
     base.EduTrainer.fit = fit
-    path = Path(__file__).parent.parent / f"{recipe}.py"
-    spec = importlib.util.spec_from_file_location(recipe, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[recipe] = module
-    spec.loader.exec_module(module)
+    module = load_script(Path(__file__).parent.parent / f"{recipe}.py")
     words = ["--max_steps", str(steps), "--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
     try:
         with tempfile.TemporaryDirectory() as folder:
