@@ -63,6 +63,20 @@ class DataArguments:
 
 
 @dataclass
+class AnswerLogArguments:
+    """The columns of a log with an answer a row, which a trained model reads."""
+
+    _argument_group_name = "answer log"
+
+    learner_column: str = field(default="learner", metadata={"help": "column that names the learner"})
+    correct_column: str = field(default="correct", metadata={"help": "column with 1 or 0 (true or false)"})
+    concept_column: str | None = field(default="concepts", metadata={"help": "column with the concepts, separated by ';'"})
+    question_column: str | None = field(default=None, metadata={"help": "column that names the question, or holds it"})
+    time_column: str | None = field(default=None, metadata={"help": "column with the time: seconds, or a date with a time"})
+    sort_by_time: bool = field(default=False, metadata={"help": "sort a learner's answers by time instead of refusing disorder"})
+
+
+@dataclass
 class ModelArguments:
     """Which checkpoint, and how it is built."""
 

@@ -1,27 +1,19 @@
 """A log with an answer a row; whether it was right is the truth, and is always there."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from edu_datasets import DataError, ResponseColumns
 from edu_datasets.responses import number_answers, read_log
+from trainers.arguments import AnswerLogArguments
 from trainers.knowledge_tracing import KnowledgeTracer
 
 from . import FileArguments, NewData
 
 
-@dataclass
-class Arguments:
+class Arguments(AnswerLogArguments):
     """The columns of the log."""
 
     _argument_group_name = "knowledge tracing"
-
-    learner_column: str = field(default="learner", metadata={"help": "column that names the learner"})
-    correct_column: str = field(default="correct", metadata={"help": "column with 1 or 0 (true or false)"})
-    concept_column: str | None = field(default="concepts", metadata={"help": "column with the concepts, separated by ';'"})
-    question_column: str | None = field(default=None, metadata={"help": "column that names the question, or holds it"})
-    time_column: str | None = field(default=None, metadata={"help": "column with the time: seconds, or a date with a time"})
-    sort_by_time: bool = field(default=False, metadata={"help": "sort a learner's answers by time instead of refusing disorder"})
 
 
 def read(path: str, args: FileArguments, own: Any, tracer: KnowledgeTracer) -> NewData:

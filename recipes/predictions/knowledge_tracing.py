@@ -6,29 +6,21 @@ beside it is the same as a heat map.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from edu_datasets import ResponseColumns
 from edu_datasets.responses import number_answers, read_log
 from trainers import report, tracing_report
+from trainers.arguments import AnswerLogArguments
 from trainers.knowledge_tracing import load
 
 from . import PredictArguments
 
 
-@dataclass
-class Arguments:
+class Arguments(AnswerLogArguments):
     """The columns of the log."""
 
     _argument_group_name = "knowledge tracing"
-
-    learner_column: str = field(default="learner", metadata={"help": "column that names the learner"})
-    correct_column: str = field(default="correct", metadata={"help": "column with 1 or 0 (true or false)"})
-    concept_column: str | None = field(default="concepts", metadata={"help": "column with the concepts, separated by ';'"})
-    question_column: str | None = field(default=None, metadata={"help": "column that names the question, or holds it"})
-    time_column: str | None = field(default=None, metadata={"help": "column with the time: seconds, or a date with a time"})
-    sort_by_time: bool = field(default=False, metadata={"help": "sort a learner's answers by time instead of refusing disorder"})
 
 
 def predict(args: PredictArguments, own: Arguments) -> Sequence[tuple]:

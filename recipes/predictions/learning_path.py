@@ -18,6 +18,7 @@ from edu_datasets import DataError, ResponseColumns, read_mastery
 from edu_datasets.files import as_text, check_names, read_table
 from edu_datasets.responses import number_answers, read_log
 from trainers import path_report, report
+from trainers.arguments import AnswerLogArguments
 from trainers.learning_path import UnreachableGoal, load
 from trainers.parser import ConfigurationError
 
@@ -25,17 +26,11 @@ from . import PredictArguments
 
 
 @dataclass
-class Arguments:
+class Arguments(AnswerLogArguments):
     """The columns of the file, and where the learners are to come."""
 
     _argument_group_name = "learning path"
 
-    learner_column: str = field(default="learner", metadata={"help": "column that names the learner"})
-    correct_column: str = field(default="correct", metadata={"help": "column with 1 or 0 (true or false)"})
-    concept_column: str | None = field(default="concepts", metadata={"help": "column with the concepts, separated by ';'"})
-    question_column: str | None = field(default=None, metadata={"help": "column that names the question, or holds it"})
-    time_column: str | None = field(default=None, metadata={"help": "column with the time: seconds, or a date with a time"})
-    sort_by_time: bool = field(default=False, metadata={"help": "sort a learner's answers by time instead of refusing disorder"})
     goal: list[str] = field(default_factory=list, metadata={"help": "concepts that the learners are to master"})
     mastery_file: str | None = field(default=None, metadata={"help": "table with learner_id, concept, mastery (0 to 1)"})
     mastered: list[str] = field(default_factory=list, metadata={"help": "concepts that count as mastered, whatever was answered"})
