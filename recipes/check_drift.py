@@ -14,7 +14,6 @@ names the learners. A change is not yet a harm: it says which predictions to loo
 All is printed and written to --output_file as json.
 """
 
-import argparse
 import importlib
 import logging
 import sys
@@ -27,7 +26,7 @@ from edu_datasets.files import require_file
 from trainers import drift, report
 from trainers.artifact import load_artifact
 from trainers.checkpoints import find_checkpoint
-from trainers.parser import ConfigurationError, RecipeParser, run
+from trainers.parser import ConfigurationError, RecipeParser, options_named, run
 
 
 @dataclass
@@ -56,10 +55,7 @@ def main(argv: list[str] | None = None) -> dict:
     # 1. Options; the columns of the file depend on the recipe of the model
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     words = sys.argv[1:] if argv is None else argv
-    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    known.add_argument("--model")
-    known.add_argument("--model_revision", default="main")
-    named, _ = known.parse_known_args(words)
+    named = options_named(words, model=None, model_revision="main")
     task = load_artifact(find_checkpoint(named.model, named.model_revision)).task if named.model else "essay_scoring"
     if task not in drift.SIGNALS:
         raise ConfigurationError(f"there is no drift check for models of {task}; there is one for {', '.join(drift.SIGNALS)}.")

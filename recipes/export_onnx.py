@@ -13,7 +13,6 @@ own or on --input_file, and with people's scores (--score_column and the like, s
 recipe's metrics, with an interval. All is written to onnx.json.
 """
 
-import argparse
 import importlib
 import logging
 import sys
@@ -26,7 +25,7 @@ from trainers import onnx_model, report
 from trainers.artifact import load_artifact
 from trainers.checkpoints import find_checkpoint
 from trainers.comparison import compare_runs
-from trainers.parser import ConfigurationError, RecipeParser, run
+from trainers.parser import ConfigurationError, RecipeParser, options_named, run
 
 
 @dataclass
@@ -49,10 +48,7 @@ def main(argv: list[str] | None = None) -> dict:
     # 1. Options; those of the file depend on the recipe of the model
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     words = sys.argv[1:] if argv is None else argv
-    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    known.add_argument("--model")
-    known.add_argument("--input_file")
-    named, _ = known.parse_known_args(words)
+    named = options_named(words, model=None, input_file=None)
     task = load_artifact(find_checkpoint(named.model)).task if named.model else None
     reading = [module_of(task, "--input_file: measuring the export")] if named.input_file and task else []
     args, file, *own = RecipeParser(

@@ -14,7 +14,6 @@ What the file needs and what the output has, each model tells: python recipes/pr
 Rows that cannot be used end the run, or with --skip_bad_rows are left out and listed in <output>.rejected.csv.
 """
 
-import argparse
 import importlib
 import logging
 import pkgutil
@@ -28,7 +27,7 @@ from edu_datasets.files import require_file
 from trainers import report
 from trainers.artifact import load_artifact
 from trainers.checkpoints import find_checkpoint
-from trainers.parser import ConfigurationError, RecipeParser, read_yaml, run
+from trainers.parser import ConfigurationError, RecipeParser, options_named, run
 
 
 def main(argv: list[str] | None = None) -> Path:
@@ -36,13 +35,7 @@ def main(argv: list[str] | None = None) -> Path:
     # 1. Which recipe the model is of: its options and its predictions are in the module of that name
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     words = sys.argv[1:] if argv is None else argv
-    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    known.add_argument("--model")
-    known.add_argument("--model_revision", default="main")
-    known.add_argument("--config", action="append", default=[])
-    for path in known.parse_known_args(words)[0].config:
-        known.set_defaults(**{k: v for k, v in read_yaml(path).items() if k in ("model", "model_revision")})
-    named, _ = known.parse_known_args(words)
+    named = options_named(words, model=None, model_revision="main")
     if named.model is None:  # prints the help, or says that a model is missing
         RecipeParser((PredictArguments,), description=__doc__).parse(words)
     name = load_artifact(find_checkpoint(named.model, named.model_revision)).task

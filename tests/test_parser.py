@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from trainers.arguments import DataArguments, RecipeTrainingArguments
-from trainers.parser import RENAMED, ConfigurationError, RecipeParser
+from trainers.parser import RENAMED, ConfigurationError, RecipeParser, options_named
 
 
 @dataclass
@@ -77,3 +77,10 @@ def test_precision_fits_the_device(tmp_path):
     assert args.precision in ("bf16", "fp32", "fp16") and args.bf16 == (args.precision == "bf16")
     (args,) = RecipeParser((RecipeTrainingArguments,)).parse(["--output_dir", str(tmp_path), "--precision", "fp32"])
     assert not args.bf16 and not args.fp16
+
+
+def test_some_options_are_known_before_the_others(tmp_path):
+    (tmp_path / "own.yaml").write_text("model: runs/mine\noutput_file: out.csv\n")
+    named = options_named(["--config", str(tmp_path / "own.yaml"), "--strange", "1"], model=None, model_revision="main")
+    assert (named.model, named.model_revision) == ("runs/mine", "main")
+    assert options_named(["--config", str(tmp_path / "own.yaml"), "--model", "other"], model=None).model == "other"

@@ -173,6 +173,25 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
         return f"{action.option_strings[0]} {value}" + (" ..." if action.nargs in ("+", "*") else "")
 
 
+def options_named(words: Sequence[str], **defaults: str | None) -> argparse.Namespace:
+    """Some options before the others are known, since which ones there are depends on them: that of the model, say.
+
+    Args:
+        words: The command line.
+        defaults: The options that are looked for, and what they are where neither a `--config` file nor a word gives them.
+
+    Raises:
+        ConfigurationError: A file cannot be read.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name}", default=default)
+    parser.add_argument("--config", action="append", default=[])
+    for path in parser.parse_known_args(words)[0].config:
+        parser.set_defaults(**{k: v for k, v in read_yaml(path).items() if k in defaults})
+    return parser.parse_known_args(words)[0]
+
+
 def read_yaml(path: str) -> dict:
     """The options of a `--config` file.
 
