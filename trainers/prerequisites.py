@@ -374,7 +374,8 @@ def part_arguments(args: RecipeTrainingArguments, part: bool, epochs: float, lea
         ConfigurationError: See `resuming.checkpoint_to_resume`.
     """
     options: dict[str, Any] = {"num_train_epochs": epochs, "learning_rate": learning_rate, "metric_for_best_model": "roc_auc"}
-    options |= {"head_learning_rate": 10 * learning_rate, "per_device_train_batch_size": 32, "early_stopping_patience": None}
+    options |= {"head_learning_rate": 10 * learning_rate, "early_stopping_patience": None}
+    options["per_device_train_batch_size"] = max(1, 32 // args.world_size)  # 32 pairs an update on any number of processes
     if not part:
         return changed(args, **options)
     folder = Path(args.output_dir) / PREREQUISITE_FOLDER
