@@ -5,10 +5,10 @@
     curl localhost:8000/health
     curl localhost:8000/predict -H 'Content-Type: application/json' -d '{"inputs": {"texts": ["Dear Ms Okafor, ..."]}}'
 
-POST /predict takes {"inputs": {column: [values]}}, the columns that the model's `predict_columns` takes (GET /health names them),
-and gives {"outputs": {column: [values]}}, those that predict.py writes. Requests that come while the model is at work go through
-it together where a row in is a row out (essays, outcomes, question answering). What cannot be read is answered with 400 and {"error": message}, a body that is too long with 413, and where too many
-requests wait with 503.
+POST /predict takes {"inputs": {column: [values]}}, the columns that the model's `predict_columns` takes (GET /health names
+them), and gives {"outputs": {column: [values]}}, those that predict.py writes. Requests that come while the model is at work go
+through it together where a row in is a row out (essays, outcomes, question answering). What cannot be read is answered with 400
+and {"error": message}, a body that is too long with 413, and where too many requests wait with 503.
 
 It answers this machine alone (--host), has no password and no encryption: before it faces a network, put a proxy that has both in
 front of it. The log has times and sizes, never a text or an id.
