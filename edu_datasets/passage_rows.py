@@ -146,7 +146,7 @@ def read_rows(
         columns = replace(columns, answers=(), answer_start=None, impossible=None)
 
     rows, problems, dropped = row_numbers(streaming), [], 0
-    passages, first_row = FirstRows(), FirstRows()
+    passages, first_row = FirstRows(streaming), FirstRows(streaming)
     with RowWriter(PASSAGES, streaming) as questions:
         for i, row in enumerate(table.rows):
             try:

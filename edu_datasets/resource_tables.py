@@ -48,7 +48,7 @@ class ResourceIds:
     """The ids of a catalogue and the row of each, in 16 bytes an id."""
 
     def __init__(self, resources: Dataset):
-        self.resources, self._rows = resources, FirstRows()
+        self.resources, self._rows = resources, FirstRows(bool(resources.cache_files))
         for row, name in enumerate(self):
             self._rows.add(name, row)
 
@@ -73,7 +73,7 @@ def read_resources(table: Table, columns: ResourceColumns, skip: bool, streaming
     names = ("resource", "title", "text", "kind", "licence", "level", "language", "topics")
     stated = {name: column for name in names if (column := getattr(columns, name))}
     cells = {name: table.column(column, f"--{name}_column") for name, column in stated.items()}
-    first_row = FirstRows()
+    first_row = FirstRows(streaming)
 
     def read(i: int, row: int) -> dict:
         cell = dict.fromkeys(names, "") | {name: as_text(values[i]) for name, values in cells.items()}

@@ -11,6 +11,7 @@ from edu_datasets.passages import load_passages
 from trainers.distractors import (
     DistractorChecks,
     answer_kind,
+    answer_spans,
     choose_distractors,
     distractor_report,
     kinds_agree,
@@ -103,6 +104,18 @@ def test_the_text_offers_candidates_like_the_answer(answer, some, never):
 def test_no_candidate_holds_the_answer_or_is_a_part_of_it():
     assert "the kite" not in spans_like(STORY, "the red kite") and "the red kite" not in spans_like(STORY, "a kite")
     assert spans_like("", "a kite") == [] and spans_like("kite kite", "kite") == [] and spans_like(STORY, "") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "spans"),
+    [
+        ("Old Ida Holm built it. Later Holm left.", ["Ida Holm", "Holm"]), ("1502 was cold.", ["1502"]), ("", []),
+        ("They waited. Nobody came.", []), ("He saw the mill. He left the mill.", ["the mill"]),
+        ("On 3 June the ferry left.", ["on 3 June", "the ferry"]), ("It closed because of rain.", ["because of rain"]),
+    ],
+)  # fmt: skip
+def test_a_text_has_spans_to_ask_for(text, spans):
+    assert answer_spans(text) == spans
 
 
 def test_texts_in_any_script_are_read():

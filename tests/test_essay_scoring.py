@@ -55,12 +55,6 @@ def logits(folder: Path, data: Path) -> torch.Tensor:
         return model(**tokenizer(texts, padding=True, truncation=True, max_length=96, return_tensors="pt")).logits
 
 
-def torchrun(argv: list[str], processes: int = 2) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    done = subprocess.run([*command, str(ROOT / "recipes/essay_scoring.py"), *argv], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
 # ---- the same update, however a batch is cut ------------------------------------------------------------------------
 
 
@@ -79,15 +73,6 @@ def test_accumulated_batches_give_the_same_model(loss, whole_batch_runs, tmp_pat
     cut = ["--per_device_train_batch_size", "3", "--gradient_accumulation_steps", "4"]
     essay_scoring.main(arguments(tiny_model, trait_file, tmp_path / "run", "--loss", loss, *cut))
     assert torch.allclose(logits(tmp_path / "run", trait_file), logits(whole_batch_runs[loss], trait_file), atol=1e-4)
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_two_processes_give_the_same_model(loss, whole_batch_runs, tmp_path, tiny_model, trait_file):
-    cut = ["--per_device_train_batch_size", "6"]
-    torchrun(arguments(tiny_model, trait_file, tmp_path / "run", "--loss", loss, *cut))
-    assert torch.allclose(logits(tmp_path / "run", trait_file), logits(whole_batch_runs[loss], trait_file), atol=1e-4)
-    one, two = (json.loads((r / "metrics.json").read_text())["test"] for r in (whole_batch_runs[loss], tmp_path / "run"))
-    assert two["root_mean_squared_error"] == pytest.approx(one["root_mean_squared_error"], abs=1e-3)
 
 
 def test_training_moves_the_model(whole_batch_runs, tiny_model, trait_file):

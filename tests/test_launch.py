@@ -112,7 +112,6 @@ def work(folder: Path, models: dict[str, str], sharded: dict[str, str]) -> None:
                 torch.save(found, folder / launch / f"{i}.pt")
 
 
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, tiny_model, tiny_chat_model) -> Path:
     """Every recipe on two processes, replicated ("two") and cut ("sharded"); they are started once for all."""

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -906,6 +905,11 @@ def test_the_halves_share_no_learner(tmp_path):
     assert {c for rows in data.halves["logs"]["concepts"] for asked in rows for c in asked} <= set(range(1, 13))
 
 
+def small_run(folder: Path, name: str, model: str, *more: str) -> list[str]:
+    words = ["--text_column", "text", "--model_name_or_path", model, "--output_dir", str(folder / name)]
+    return [*write(folder), *words, *SMALL, *more]
+
+
 def test_lora_trains_the_text_part_and_both_ways_of_saving_agree(recipe, tiny_model, tmp_path):
     found = {}
     for name, merge in (("merged", "true"), ("alone", "false")):
@@ -936,31 +940,6 @@ def test_folds_of_pairs_are_averaged_with_what_is_known_of_them(recipe, tiny_mod
     rows, table = [f["slices"][part] for f in folds if part in f["slices"]], capsys.readouterr().out
     degree = np.mean([row["node degree"]["roc_auc"] for row in rows])
     assert f"{part} ({sum(row['pairs'] for row in rows)})" in table and f"| node degree | {degree:.3f} /" in table
-
-
-# ---- cut among processes --------------------------------------------------------------------------------------------
-
-
-def small_run(folder: Path, name: str, model: str, *more: str) -> list[str]:
-    words = ["--text_column", "text", "--model_name_or_path", model, "--output_dir", str(folder / name)]
-    return [*write(folder), *words, *SMALL, *more]
-
-
-def test_two_processes_give_the_models_of_one(recipe, tiny_model, tmp_path):
-    more = ["--optim", "sgd", "--learning_rate", "0.02", "--pair_learning_rate", "0.002", "--max_grad_norm", "0"]
-    recipe.main(small_run(tmp_path, "one", tiny_model, *more, "--per_device_train_batch_size", "16"))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    argv = small_run(tmp_path, "two", tiny_model, *more, "--per_device_train_batch_size", "8")
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*command, str(ROOT / "recipes/learning_path.py"), *argv], capture_output=True, text=True, timeout=600, env=env
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    for part in ("model.safetensors", "prerequisite_model/model.safetensors"):
-        one, two = (load_file(tmp_path / run / part) for run in ("one", "two"))
-        assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one), part
-    one, two = (json.loads((tmp_path / run / "metrics.json").read_text())["test"]["ep"] for run in ("one", "two"))
-    assert two == pytest.approx(one, abs=0.05)
 
 
 # ---- broken input ---------------------------------------------------------------------------------------------------

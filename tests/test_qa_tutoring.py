@@ -357,16 +357,6 @@ def test_padded_batches_give_the_same_model(recipe, whole_batch_run, tmp_path, t
     assert torch.allclose(logits(tmp_path / "run"), logits(whole_batch_run), atol=1e-4) and not metrics["protocol"]["packed"]
 
 
-def test_two_processes_give_the_same_model(whole_batch_run, tmp_path, tiny_chat_model, dialogues_file):
-    argv = arguments(tiny_chat_model, dialogues_file, tmp_path / "run", "--per_device_train_batch_size", "4")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run([*command, str(ROOT / "recipes/qa_tutoring.py"), *argv], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert torch.allclose(logits(tmp_path / "run"), logits(whole_batch_run), atol=1e-4)
-    one, two = (json.loads((r / "metrics.json").read_text())["perplexity"]["tutor"] for r in (whole_batch_run, tmp_path / "run"))
-    assert two["perplexity"] == pytest.approx(one["perplexity"], rel=1e-3)
-
-
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory, recipe, tiny_chat_model) -> tuple[Path, dict]:
     """A run that learns what there is to learn."""

@@ -613,18 +613,6 @@ def test_a_mean_of_means_gives_another_model(whole_batch_run, tmp_path, recipe, 
     assert not same(weights(tmp_path / "run"), weights(whole_batch_run))
 
 
-def test_two_processes_give_the_same_model_and_the_same_answers(whole_batch_run, tmp_path, tiny_model, question_file):
-    argv = arguments(tiny_model, question_file, tmp_path / "run", "--per_device_train_batch_size", "6")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*command, str(ROOT / "recipes/question_answering.py"), *argv], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert same(weights(tmp_path / "run"), weights(whole_batch_run))
-    one, two = (json.loads((r / "metrics.json").read_text())["test"] for r in (whole_batch_run, tmp_path / "run"))
-    assert two == pytest.approx(one, abs=1e-3)
-
-
 @pytest.mark.parametrize("kind", [[], ["--use_dora"]])
 def test_an_adapter_answers_the_same_alone_and_merged(kind, tmp_path, recipe, tiny_model, question_file, school):
     flags = ["--use_peft", "--lora_r", "4", "--optim", "adamw_torch", "--learning_rate", "0.01", *kind]

@@ -3,12 +3,10 @@
 import contextlib
 import csv
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -393,20 +391,6 @@ def one_process(recipe, tiny_model, tmp_path_factory):
     return out
 
 
-def losses(log: str) -> list[float]:
-    """Of each update, as they are printed."""
-    return [float(value) for value in re.findall(r"'loss': '?([\d.e-]+)", log)]
-
-
-def in_two_processes(script, argv: list[str]) -> str:
-    """What is printed; it ends well."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script), *argv]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)])}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=env)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
 def weights(folder) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
@@ -423,45 +407,6 @@ def test_a_batch_in_chunks_gives_the_same_model(recipe, one_process, tiny_model,
 
 def weights_before(tiny_model) -> dict[str, torch.Tensor]:
     return load_encoder(find_checkpoint(tiny_model), ModelArguments()).state_dict()
-
-
-@pytest.mark.parametrize("more", [[], ["--chunk_size", "8"]], ids=["whole", "in chunks"])
-def test_two_processes_give_the_loss_and_the_model_of_one(more, one_process, tiny_model, tmp_path):
-    argv = arguments(tiny_model, tmp_path / "run", "--per_device_train_batch_size", "12", *more)
-    one, two = map(losses, ((one_process.parent / "log").read_text(), in_two_processes(RECIPE, argv)))
-    assert len(one) > 5 and two == pytest.approx(one, rel=1e-3)
-    assert far(weights(one_process), weights(tmp_path / "run")) < 1e-4
-    one, two = (json.loads((r / "metrics.json").read_text())["test"] for r in (one_process, tmp_path / "run"))
-    assert two["map"] == pytest.approx(one["map"], abs=1e-3)
-
-
-WITHOUT_DROPOUT = """
-import sys
-from conftest import load_recipe
-recipe = load_recipe("resource_recommendation")
-make = recipe.new_sequential_recommender
-recipe.new_sequential_recommender = lambda *args, **options: make(*args, **options, dropout=0.0, id_dropout=0.0)
-recipe.main(sys.argv[1:])
-"""
-
-
-def test_two_processes_give_the_loss_and_the_model_of_one_for_histories(recipe, tiny_model, tmp_path, monkeypatch, capsys):
-    """Without dropout, which every process draws for itself."""
-    more = ["--query", "history", "--learning_rate", "1", "--num_train_epochs", "1", "--per_device_train_batch_size"]
-    make, begun = recipe.new_sequential_recommender, []
-
-    def without_dropout(*args, **options):
-        begun.append(make(*args, **options, dropout=0.0, id_dropout=0.0))
-        return deepcopy(begun[0])
-
-    monkeypatch.setattr(recipe, "new_sequential_recommender", without_dropout)
-    recipe.main(arguments(tiny_model, tmp_path / "one", *more, "24"))
-    one = losses(capsys.readouterr().out)
-    (tmp_path / "script.py").write_text(WITHOUT_DROPOUT)
-    two = losses(in_two_processes(tmp_path / "script.py", arguments(tiny_model, tmp_path / "two", *more, "12")))
-    assert len(one) > 3 and two == pytest.approx(one, rel=1e-3)
-    assert far(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-4
-    assert far(weights(tmp_path / "one"), begun[0].state_dict()) > 1e-2, "a model that learns nothing would pass"
 
 
 def test_whoever_loads_the_folder_gets_the_lists_of_predictions_csv(finished_recommender, school):

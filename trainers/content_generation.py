@@ -62,7 +62,7 @@ class EvaluationSize:
         batch_size: Candidates a batch.
     """
 
-    candidates: int = 8
+    candidates: int = 5
     questions: int | None = None
     ranking_questions: int = 60
     asked_levels: int = 40

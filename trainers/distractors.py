@@ -229,6 +229,31 @@ def spans_like(context: str, answer: str, limit: int = 20) -> list[str]:
     return [found[key] for key in ordered[:limit]]
 
 
+def answer_spans(context: str) -> list[str]:
+    """Spans of a text that a question can ask for: names, dates and numbers with what they count, reasons, phrases.
+
+    Returns:
+        Different spans, written as within a sentence: the first of every sentence, then the second of every sentence and so on,
+        each sentence's in the order of the sorts above, and of two that share all words of one the earlier sort.
+
+    >>> answer_spans("Monks built the first mill in 1342. It had two wheels because the river was wide.")
+    ['the first mill', 'two wheels', 'in 1342', 'because the river was wide']
+    """
+    names, found = sorted(dict.fromkeys(_names(context, "")), key=len, reverse=True), []
+    for sentence in sentences(context):
+        named = [name for name in names if re.search(rf"\b{re.escape(name)}\b", sentence)]
+        counted = _runs(sentence, lambda word: "n" if _series(word) else _part_of_speech(word), "p?d?w?nw{0,2}")
+        reasons = [span for piece in _pieces(sentence) for span in re.findall(r"\bbecause [a-z].*", piece)]
+        phrases = _runs(sentence, _part_of_speech, "(?:d|(?<=[pj]))w{1,3}(?!w)")
+        own: list[tuple[str, set[str]]] = []
+        for span in (*named, *counted, *reasons, *phrases):
+            words = set(words_of(span))
+            if words and not any(words <= other or other <= words for _, other in own):
+                own.append((_written_like(span, "", context), words))
+        found += [(place, len(found), span) for place, (span, _) in enumerate(own)]
+    return list({normalize_answer(span): span for *_, span in sorted(found)}.values())
+
+
 def _opposite(context: str, answer: str) -> list[str]:
     return [{"yes": "no", "no": "yes", "true": "false", "false": "true"}[_words(answer)[0].lower()]]
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from . import question_answering
 from .candidate_ranking import Candidate, Reader, rank, score
-from .distractors import Choice, DistractorChecks, Embed, choose_distractors, spans_like
+from .distractors import Choice, DistractorChecks, Embed, answer_spans, choose_distractors, spans_like
 from .essay_text import sentences
 from .generation_settings import ANSWER, DISTRACTOR, LEVEL, GenerationSettings, Request, RequestEncoder, question_request
 from .language_models.sampling import Sampling, continue_prompts
 from .lexical import words_of
-from .parser import ConfigurationError
-from .question_checks import unsupported
+from .metrics.answers import normalize_answer
 
 logger = logging.getLogger(__name__)
+
+ANSWERS_TRIED = 2  # answers that are asked for, for each question that is wanted
+SURPLUS = "others are better"
 
 
 def nearest_sentences(contexts: Sequence[str], questions: Sequence[str]) -> list[str]:
@@ -125,24 +127,25 @@ class QuestionWriter:
 
     def answers(self, contexts: Sequence[str], sampling: Sampling, controls: dict[str, str] | None = None,
                 batch_size: int = 64) -> list[list[str]]:  # fmt: skip
-        """Answers worth asking for in each text, each once, the likeliest first.
+        """Answers worth asking for in each text, as many as are drawn and each once.
 
-        Raises:
-            ConfigurationError: The model has not learnt to find answers.
+        First those that the model writes, where it has learnt to, the likeliest first: of these the ones whose words all stand in
+        the text, for what a small model makes up is right by chance. Then spans of the text.
         """
-        if ANSWER not in self.settings.written:
-            raise ConfigurationError(
-                "the model has not learnt to find answers: name the column that has them with --answer_column, or train with "
-                "--write_answers true."
-            )
         told = {name: controls[name] for name in self.settings.controls if name in (controls or {})}
-        requests = [Request(context, told, ANSWER) for context in contexts]
+        written: Sequence = [[]] * len(contexts)
+        if ANSWER in self.settings.written:
+            written = self._continue([Request(context, told, ANSWER) for context in contexts], sampling, batch_size)
         found = []
-        for context, own in zip(contexts, self._continue(requests, sampling, batch_size), strict=True):
-            told = sorted((c for c in own if c.finished), key=lambda c: -c.log_likelihood)
-            texts = {" ".join(text.lower().split()).strip(" ."): text for c in reversed(told) if (text := self._words(c.tokens))}
-            # behind a word a name is known by its capital: none that the text does not have
-            found.append([text for text in list(texts.values())[::-1] if not unsupported(f"it {text}", context, [])])
+        for context, own in zip(contexts, written, strict=True):
+            likeliest = sorted((c for c in own if c.finished), key=lambda c: -c.log_likelihood)
+            texts = [self._words(c.tokens) for c in likeliest]
+            said = set(words_of(context))
+            different: dict[str, str] = {}
+            for text in (*(t for t in texts if words_of(t) and said.issuperset(words_of(t))), *answer_spans(context)):
+                if key := normalize_answer(text):
+                    different.setdefault(key, text)
+            found.append(list(different.values())[: sampling.count])
         return found
 
     def distractor_checks(self, embed: Embed) -> DistractorChecks:
@@ -190,11 +193,12 @@ class QuestionWriter:
             batch_size: Candidates a batch.
 
         Returns:
-            For each text its questions: those that may stand, the best first, then the others with their reasons.
+            For each text its questions: those that may stand, the best first, then the others with their reasons, of which
+            `SURPLUS` is that there are `count` better ones.
         """
         if answers is None:
-            drawn = Sampling(2 * count, sampling.temperature, sampling.top_p, sampling.max_new_tokens, sampling.seed)
-            found = [own[:count] for own in self.answers(contexts, drawn, controls, batch_size)]
+            drawn = replace(sampling, count=ANSWERS_TRIED * count)
+            found = self.answers(contexts, drawn, controls, batch_size)
         else:
             found = [[known] for known in answers]
         asked = [(text, [known] if isinstance(known, str) else list(known)) for text, own in enumerate(found) for known in own]
@@ -209,7 +213,11 @@ class QuestionWriter:
             together[context] += own
         ranked = [item for own in together.values() for item in _without_repetition(own, self.settings.weights)]
         place = {id(item): number for number, item in enumerate(ranked)}
-        return [sorted(own, key=lambda item: place[id(item)]) for own in items]
+        items = [sorted(own, key=lambda item: place[id(item)]) for own in items]
+        for own in items if answers is None else ():
+            for item in [item for item in own if not item.reason][count:]:
+                item.reason = SURPLUS
+        return items
 
     def predict_columns(self, contexts: Sequence[str], answers: Sequence[str], batch_size: int = 64) -> dict[str, list]:
         """The most probable question for each answer, and why it may not stand; for comparing a published model with this one."""

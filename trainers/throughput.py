@@ -96,22 +96,24 @@ def now() -> float:
 
 
 def training_flops(model: nn.Module, lengths: Sequence[int], once: Sequence[str] = ("pooler", "classifier", "score")) -> float:
-    """FLOPs that forward and backward need, all weights trained: the useful work, whatever padding adds to it.
+    """FLOPs that forward and backward need: the useful work, whatever padding adds to it.
 
-    Every weight of a linear layer costs 2 FLOPs a token forward and 4 backward. Attention adds two products of
-    2 x hidden size x length squared a layer and example forward, and twice that backward. Embeddings, norms, softmax and
-    dropout are not counted.
+    Every weight of a linear layer costs 2 FLOPs a token forward and 4 backward, 2 of them only where it is trained. Attention
+    adds two products of 2 x hidden size x length squared a layer and example forward, and twice that backward. Embeddings,
+    norms, softmax and dropout are not counted.
 
     Args:
         model: A transformer; its config tells hidden_size and num_hidden_layers.
         lengths: Real tokens of each example, without padding.
         once: Names of modules that see one vector an example, not every token; they are not counted.
     """
-    weights = sum(
-        m.weight.numel() for n, m in model.named_modules() if isinstance(m, nn.Linear) and not set(once) & set(n.split("."))
+    each = sum(
+        m.weight.numel() * (6 if m.weight.requires_grad else 4)
+        for n, m in model.named_modules()
+        if isinstance(m, nn.Linear) and not set(once) & set(n.split("."))
     )
     squares = sum(length**2 for length in lengths)
-    return 6.0 * weights * sum(lengths) + 12.0 * model.config.num_hidden_layers * model.config.hidden_size * squares
+    return float(each) * sum(lengths) + 12.0 * model.config.num_hidden_layers * model.config.hidden_size * squares
 
 
 @dataclass

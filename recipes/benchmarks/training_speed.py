@@ -10,6 +10,9 @@ LightGBM takes are told as well.
 
 Essays, tutoring and retrieval have benchmarks of their own: throughput.py, tutoring_throughput.py, retrieval_throughput.py.
 
+Tokens are real ones, without padding. Of transformers the needed arithmetic a second is told as a share of what the machine
+does in bf16 matrix products.
+
 In --output_dir: training_speed_<recipe>.json, and a figure.
 """
 
@@ -32,13 +35,17 @@ PLAIN, RECIPE = "plain Trainer", "recipe"
 RUNS = {
     "question_answering": ("fairytaleqa_minilm", 240, ["--dropout", "0.1", "--attention_dropout", "0.1"], "windows", None),
     "content_generation": (
-        "fairytaleqa_smollm2", 96, ["--share_texts", "false", "--packing", "false"], "learnt tokens", "learnt"
+        "fairytaleqa_smollm2", None, ["--share_texts", "false", "--packing", "false"], "learnt tokens", "learnt"
     ),
     "knowledge_tracing": ("assist2015_lstm", 4000, [], "answers", "length"),
     "outcome_prediction": ("oulad_numeric", None, [], "records", None),
 }  # fmt: skip
 """Recipe -> configuration, training rows, options of the plain way, what is counted, and the column that counts it."""
 LANGUAGE_MODELS = ("content_generation",)
+TRANSFORMERS = ("question_answering", *LANGUAGE_MODELS)
+"""Of these the arithmetic is counted; the words of an answer are chosen where it is learnt alone, which is left out."""
+LEARNT = 1500
+"""So many tokens to learn has the epoch of a language model: the first texts of the split, with all questions about each."""
 
 
 @dataclass
@@ -129,6 +136,9 @@ def measure(args: BenchmarkArguments) -> dict:
     trainer.remove_callback(PrinterCallback)
     keep_freed_memory()
     rows = trainer.train_dataset
+    if counted == "learnt":
+        learnt = np.cumsum(column_array(rows, counted))
+        rows = rows.select(range(int(np.searchsorted(learnt[:-1], LEARNT)) + 1))
     trainer.train_dataset = rows.select(range(min(len(rows), 2 * ours.args.train_batch_size)))
     trainer.train()  # warms up
     trainer.train_dataset = rows
@@ -138,6 +148,8 @@ def measure(args: BenchmarkArguments) -> dict:
         "seconds": sum(timer.seconds), "counted": int(column_array(rows, counted).sum()) if counted else len(rows),
         "tokens": int(column_array(rows, "length").sum()), "updates": len(timer.seconds), "peak_memory_mib": peak_memory_mib(),
     }  # fmt: skip
+    if recipe in TRANSFORMERS:
+        result["flops"] = throughput.training_flops(ours.model, column_array(rows, "length").tolist(), ("pooler", "lm_head"))
     if recipe == "outcome_prediction" and args.way == PLAIN:
         start = time.perf_counter()
         task, classes = ours.settings.task, len(ours.settings.classes)
@@ -151,19 +163,26 @@ def compare(args: BenchmarkArguments, recipe: str) -> tuple[dict, list[list[str]
     words = ["--recipes", recipe, "--output_dir", args.output_dir, "--sample_school", str(args.sample_school)]
     words += ["--options", *args.options] if args.options else []
     words += [w for k in ("data_dir", "train_samples") if (v := getattr(args, k)) is not None for w in (f"--{k}", str(v))]
+    peaks = [throughput.measure_peaks()] if recipe in TRANSFORMERS else []
     passes = [{"way": w, **throughput.in_own_process(__file__, [*words, "--way", w])} for w in (PLAIN, RECIPE, RECIPE, PLAIN)]
+    peaks += [throughput.measure_peaks()] if peaks else []
+    peak = float(np.mean([p["bf16"] for p in peaks])) if peaks else None
     rates = {w: [p["counted"] / p["seconds"] for p in passes if p["way"] == w] for w in (PLAIN, RECIPE)}
     ratios = [ours / plain for ours in rates[RECIPE] for plain in rates[PLAIN]]
     unit = RUNS[recipe][3]
-    results = {"recipe": recipe, "unit": unit, "passes": passes, "ratio": float(np.mean(rates[RECIPE]) / np.mean(rates[PLAIN])),
-               "ratios": [min(ratios), max(ratios)], "machine": throughput.processor_features()}  # fmt: skip
+    results = {
+        "recipe": recipe, "unit": unit, "passes": passes, "ratio": float(np.mean(rates[RECIPE]) / np.mean(rates[PLAIN])),
+        "ratios": [min(ratios), max(ratios)], "bf16_peak_tflops": peak, "machine": throughput.processor_features(),
+    }  # fmt: skip
     lines = []
     for way, own in rates.items():
         mine = [p for p in passes if p["way"] == way]
-        tokens = sum(p["tokens"] for p in mine) / sum(p["seconds"] for p in mine)
+        seconds = sum(p["seconds"] for p in mine)
+        tokens = sum(p["tokens"] for p in mine) / seconds
+        share = f"{sum(p['flops'] for p in mine) / seconds / 1e12 / peak:.0%}" if peak else "-"
         memory = max(p["peak_memory_mib"] for p in mine)
         ratio = f"{results['ratio']:.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if way == RECIPE else "1"
-        lines.append([f"{recipe}, {way}", f"{np.mean(own):,.1f} {unit}", f"{tokens:,.0f}", f"{memory:,.0f}", ratio])
+        lines.append([f"{recipe}, {way}", f"{np.mean(own):,.1f} {unit}", f"{tokens:,.0f}", share, f"{memory:,.0f}", ratio])
     return results, lines
 
 
@@ -178,7 +197,8 @@ def main(argv: list[str] | None = None) -> dict[str, dict]:
     if args.result_file:
         report.write_json(args.result_file, result := measure(args))
         return result
-    table, found = [["", "a second", "tokens or steps a second", "peak memory, MiB", "x plain Trainer (of any two passes)"]], {}
+    heads = ["", "a second", "tokens or steps a second", "of bf16 peak", "peak memory, MiB", "x plain Trainer (any two passes)"]
+    table, found = [heads], {}
     for recipe in args.recipes:
         found[recipe], lines = compare(args, recipe)
         table += lines
