@@ -282,9 +282,7 @@ def read_own_table(path: str | Path, encoding: str | None = None, separator: str
     here. Arguments and errors are those of `read_table`.
     """
     table = read_table(path, encoding, separator)
-    columns = {
-        _without_apostrophe(name): [_without_apostrophe(v) for v in values] for name, values in table.columns.items()
-    }
+    columns = {_without_apostrophe(name): [_without_apostrophe(v) for v in values] for name, values in table.columns.items()}
     return Table(table.path, columns, table.rows)
 
 

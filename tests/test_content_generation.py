@@ -39,7 +39,7 @@ from trainers.language_models.sampling import Sampling, continue_prompts
 from trainers.lexical import words_of
 from trainers.metrics.replies import rouge_l
 from trainers.parser import ConfigurationError
-from trainers.question_checks import gives_away, refuse, same_question, unsupported
+from trainers.question_checks import asks_for_another_kind, gives_away, refuse, same_question, unsupported
 from trainers.question_writer import SURPLUS, nearest_sentences
 from trainers.reading_level import LEVELS, reading_grade, reading_level
 
@@ -268,6 +268,21 @@ def test_each_gate_refuses_what_it_is_for_and_lets_the_rest_pass():
     assert refuse("Who built it?", **asked, round_trip=0.0) == "not answerable"
     assert refuse("Who built it?", **asked, level="hard") == "another reading level"
     assert same_question("Who built the mill?", "who built mill") and not same_question("Who built it?", "Who sold it?")
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "another"),
+    [
+        ("When was the mill built?", "in 1342", False), ("When was the mill built?", "the mill", True),
+        ("When was it built?", "before the war", False), ("Who built the mill?", "the monks", False),
+        ("Who built the mill?", "in 1342", True), ("Why was it built?", "because people were hungry", False),
+        ("Why was it built?", "oxygen", True), ("How many wheels did it have?", "two wheels", False),
+        ("How many wheels did it have?", "the river", True), ("In what year was it built?", "the river", True),
+        ("Where did it stand?", "on 3 June", True), ("What did it have?", "two wheels", False), ("Who?", "", False),
+    ],
+)  # fmt: skip
+def test_a_question_asks_for_a_kind_of_answer(question, answer, another):
+    assert asks_for_another_kind(question, answer, TEXT) == another
 
 
 def test_reading_levels_rise_with_words_and_syllables():

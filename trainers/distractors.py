@@ -242,7 +242,7 @@ def answer_spans(context: str) -> list[str]:
     names, found = sorted(dict.fromkeys(_names(context, "")), key=len, reverse=True), []
     for sentence in sentences(context):
         named = [name for name in names if re.search(rf"\b{re.escape(name)}\b", sentence)]
-        counted = _runs(sentence, lambda word: "n" if _series(word) else _part_of_speech(word), "p?d?w?nw{0,2}")
+        counted = _runs(sentence, lambda word: "n" if _series(word) else _part_of_speech(word), "p?d?w?n[nw]{0,2}")
         reasons = [span for piece in _pieces(sentence) for span in re.findall(r"\bbecause [a-z].*", piece)]
         phrases = _runs(sentence, _part_of_speech, "(?:d|(?<=[pj]))w{1,3}(?!w)")
         own: list[tuple[str, set[str]]] = []

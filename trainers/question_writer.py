@@ -18,6 +18,7 @@ from .generation_settings import ANSWER, DISTRACTOR, LEVEL, GenerationSettings, 
 from .language_models.sampling import Sampling, continue_prompts
 from .lexical import words_of
 from .metrics.answers import normalize_answer
+from .question_checks import ANOTHER_KIND, asks_for_another_kind
 
 logger = logging.getLogger(__name__)
 
@@ -207,6 +208,9 @@ class QuestionWriter:
         ]
         items: list[list[QuizItem]] = [[] for _ in contexts]
         for (text, known), own in zip(asked, self.write(rows, sampling, batch_size, level, controls), strict=True):
+            for c in own if answers is None else ():
+                if not c.reason and asks_for_another_kind(c.question, known[0], contexts[text]):
+                    c.reason = ANOTHER_KIND
             items[text] += [QuizItem(c.question, known, c.reason, c.scores) for c in rank(own, self.settings.weights)[:1]]
         together = defaultdict(list)  # a text may stand in several rows
         for context, own in zip(contexts, items, strict=True):
