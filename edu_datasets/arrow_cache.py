@@ -92,6 +92,7 @@ class RowWriter:
             os.unlink(self._file.name)
         else:
             os.replace(self._file.name, path)
+        pyarrow.default_memory_pool().release_unused()  # it keeps what it has freed
         return Dataset.from_file(str(path))
 
     def discard(self) -> None:

@@ -59,7 +59,7 @@ class Table:
 
     def has_names(self) -> bool:
         """Whether the columns are called by names, which may be told; else the first row may be an essay, or a learner."""
-        return all(map(_is_name, self.columns)) and not any(c in self.columns[c][:100] for c in self.columns)
+        return all(map(_is_name, self.columns)) and not any(_is_one_of(c, self.columns[c][:100]) for c in self.columns)
 
     def names_told(self) -> str | None:
         """The names of the columns, for a message; None where they may be none, such as the first learner of a bare list."""
@@ -104,8 +104,13 @@ class Table:
 
 
 def _is_name(text: str) -> bool:
-    """Whether a column may be called so: no long text, no sentence, no number, no date, no json."""
-    return 0 < len(text) <= 40 and not re.match(r".*\"|[\[{]|.*[.!]$|[\s\d.,:TZe+-]+$", text)
+    """Whether a column may be called so: no long text, no sentence, no number, no date, no json, not only signs."""
+    return 0 < len(text) <= 40 and not re.match(r".*\"|[\[{]|.*[.!]$|[\s\d.,:TZe+-]+$|\W+$", text)
+
+
+def _is_one_of(name: str, values: Sequence[object]) -> bool:
+    """Whether a header is as the cells below it, but for figures: l1 above l2 and l3."""
+    return re.sub(r"\d+", "0", name) in {re.sub(r"\d+", "0", v) for v in values if isinstance(v, str)}
 
 
 def closest(name: str, names: Iterable[str]) -> str | None:
@@ -542,14 +547,16 @@ def _read_parquet(path: Path, streaming: bool = False) -> Table:
     import pyarrow.parquet
 
     try:
+        file = pyarrow.parquet.ParquetFile(path if streaming else pyarrow.BufferReader(read_bytes(path)))
+        count, names = file.metadata.num_rows, file.schema_arrow.names
+        _check_header(names, path)
         if streaming:
-            file = pyarrow.parquet.ParquetFile(path)
-            count, names = file.metadata.num_rows, file.schema_arrow.names
             batches = map(_validated, file.iter_batches(BLOCK))
             columns = StoredRows(batches, decode_column).columns(names) if count else {}
         else:
-            table = _validated(pyarrow.parquet.read_table(pyarrow.BufferReader(read_bytes(path))))
-            count, columns = table.num_rows, table.to_pydict()
+            columns = _validated(file.read()).to_pydict()
+    except DataError:
+        raise
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # ValueError: a date that there is not
         raise DataError(f"not a readable parquet file ({type(error).__name__}).", file=path) from error
     if not count:

@@ -239,6 +239,14 @@ def test_a_text_file_that_is_called_parquet_is_refused(tmp_path):
     assert "essays.parquet" in message and "parquet" in message.split(":", 1)[1]
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_column_that_stands_twice_is_refused_in_parquet_too(tmp_path, streaming):
+    path = tmp_path / "essays.parquet"
+    pyarrow.parquet.write_table(pyarrow.table([["a"], ["b"]], names=["text", "text"]), path)
+    with pytest.raises(DataError, match="essays.parquet, row 1: columns 1 and 2 have the same name"):
+        read_table(path, streaming=streaming)
+
+
 def test_a_binary_file_is_refused(tmp_path):
     message = refusal(write(tmp_path / "essays.csv", b"PK\x03\x04\x14\x00\x08\x00" + bytes(range(256))))
     assert "essays.csv" in message and "binary" in message and "csv (UTF-8)" in message

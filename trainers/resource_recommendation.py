@@ -73,13 +73,17 @@ class RecommendationTrainer(EduTrainer):
         kwargs["args"].greater_is_better, kwargs["args"].label_names = True, ["labels"]
         self.settings, self.splits, self.checkpoint, self.fuse = settings, splits, checkpoint, fuse
         self.catalogue, self.opened = resources, opened
-        self.number_of = RowNumbers(resources, "resource_id")
         self.judged_queries = {split: self._judged_queries(split) for split in ("validation", "test")}
         for split, number in self.judged_queries.items():
             if not number:
                 raise ConfigurationError(f"nobody opens anything new in {split}: choose other times with --validation_from.")
         rows = self.evaluation_rows(kwargs.get("processing_class"))
         super().__init__(compute_metrics=self.validation_metrics, eval_dataset=rows, **kwargs)
+
+    @functools.cached_property
+    def number_of(self) -> RowNumbers:
+        """The number of each resource by its id."""
+        return RowNumbers(self.catalogue, "resource_id")
 
     @functools.cached_property
     def resources(self) -> list[dict]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import torch
-from datasets import Dataset, DatasetDict, Features, Value, concatenate_datasets
+from datasets import Dataset, DatasetDict, concatenate_datasets
 from peft import PeftModel
 from scipy.sparse import csr_matrix
 from torch import nn
@@ -19,7 +20,7 @@ from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBas
 from .arguments import ModelArguments
 from .baselines.resource_recommendation import alike_for_all, at_random, by_rank, by_similarity, mean_of_last, popularity
 from .checkpoints import load_classifier
-from .columns import RowNumbers, column_array, column_values, hashes_of
+from .columns import column_array, column_values, hashes_of
 from .gradient_cache import backward_in_parts
 from .model_selection import changed
 from .parser import ConfigurationError
@@ -47,8 +48,6 @@ NEGATIVES_OF_A_LIST = 4
 """A cross-encoder learns from lists of one relevant resource and so many hard negatives."""
 MOST_TOPICS = 2000
 """What answers many a topic is told from so many topics of the catalogue; a larger one is sampled."""
-PAIR = Features({name: Value("int32") for name in ("pair", "query", "resource", "length", "row")})
-"""A pair of a query and a resource, by number, and its tokens."""
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)  # of the trained weights in the mean with those before; 0 takes back the training
 
 
@@ -99,7 +98,7 @@ class RetrievalTrainer(RecommendationTrainer):
             raise ConfigurationError("--chunk_size, --hard_negatives and --rerank are 0 or more.")
         self.settings, self.chunk_size, self.hard_negatives, self.both_ways = settings, chunk_size, hard_negatives, both_ways
         settings.rerank, self.reranker = rerank, None
-        self.catalogue, self.number_of = resources, RowNumbers(resources, "resource_id")
+        self.catalogue = resources
         self.copies = np.unique(hashes_of(column_values(resources, "group_id")), return_inverse=True)[1].astype(np.int32)
         self.query_texts, owners, self.pairs = self._training_pairs(splits["train"])
         if len(self.pairs) < 2:
@@ -115,11 +114,12 @@ class RetrievalTrainer(RecommendationTrainer):
         lengths = [column_array(rows, "length")[own] for rows, own in zip((queries, self.tokens), self.pairs.T, strict=True)]
         pairs = {"pair": np.arange(len(self.pairs)), "query": self.pairs[:, 0], "resource": self.pairs[:, 1]}
         pairs |= {"length": sum(lengths), "row": owners[self.pairs[:, 0]]}
+        pairs = pyarrow.table({name: values.astype(np.int32) for name, values in pairs.items()})
         kwargs["args"].ddp_find_unused_parameters = False  # queries and resources pass one after the other
         self.row_column = "row"
         super().__init__(
             settings=settings, splits=splits, resources=resources, model=model, processing_class=processing_class,
-            train_dataset=Dataset.from_dict(pairs, features=PAIR), data_collator=collate, **kwargs,
+            train_dataset=Dataset(pairs), data_collator=collate, **kwargs,
         )  # fmt: skip
         if chunk_size and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise ConfigurationError(
@@ -150,7 +150,7 @@ class RetrievalTrainer(RecommendationTrainer):
             texts, counts = [self.settings.read_query(row) for row in rows], map(len, column_values(rows, "resource_ids"))
             found = self.number_of.of(itertools.chain.from_iterable(column_values(rows, "resource_ids")))
             owners = np.arange(len(texts))
-            return texts, owners, np.column_stack([np.repeat(owners, list(counts)), found])
+            return texts, owners, np.column_stack([np.repeat(owners, list(counts)), found]).astype(np.int32)
         texts, owners, pairs = [], [], []
         for i, row in enumerate(rows):
             numbers = self.number_of.of(row["history"]).tolist()
@@ -159,7 +159,7 @@ class RetrievalTrainer(RecommendationTrainer):
                     pairs.append((len(texts), numbers[step]))
                     texts.append(history_in_words([title_of(self.resources[n]) for n in numbers[:step]]))
                     owners.append(i)
-        return texts, np.array(owners, np.int64), np.array(pairs, np.int64).reshape(-1, 2)
+        return texts, np.array(owners, np.int64), np.array(pairs, np.int32).reshape(-1, 2)
 
     def _in_words(self, split: str) -> list[str]:
         queries = self.asked[split].queries
