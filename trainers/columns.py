@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import xxhash
 from datasets import Dataset
 
-BLOCK = 65_536
+BLOCK = 4096
 
 
 def column_array(dataset: Dataset, name: str) -> np.ndarray:
@@ -21,14 +21,14 @@ def column_array(dataset: Dataset, name: str) -> np.ndarray:
 
 def entry_array(dataset: Dataset, name: str, place: int) -> np.ndarray:
     """One entry of each list of numbers in a column, float64 array (rows,)."""
-    blocks = dataset.select_columns([name]).with_format("arrow").iter(BLOCK // 16)
+    blocks = dataset.select_columns([name]).with_format("arrow").iter(BLOCK)
     found = [pc.list_element(block[name], place).to_numpy() for block in blocks]
     return np.concatenate(found) if found else np.empty(0)
 
 
 def column_values(dataset: Dataset, name: str) -> Iterator[Any]:
     """The values of a column, a block in memory at a time."""
-    for block in dataset.select_columns([name]).iter(BLOCK // 16):
+    for block in dataset.select_columns([name]).iter(BLOCK):
         yield from block[name]
 
 
