@@ -378,10 +378,10 @@ def _folds(dataset: Dataset, task: str, k: int, seed: int) -> list[np.ndarray]:
 
 def _cut(dataset: Dataset, task: str, seed: int, test: Sequence[int] = ()) -> DatasetDict:
     """Test as stated, validation a fifth of the rest, train; without test rows two splits."""
-    rest = dataset.select(_others(len(dataset), test))
-    inner = _folds(rest, task, 5, seed)[0]
-    splits = {"train": rest.select(_others(len(rest), inner)), "validation": rest.select(inner)}
-    return DatasetDict(splits | {"test": dataset.select(test)} if len(test) else splits)
+    rest = _others(len(dataset), test)
+    inner = _folds(dataset.select(rest), task, 5, seed)[0]
+    splits = {"train": np.delete(rest, inner), "validation": rest[inner]} | ({"test": test} if len(test) else {})
+    return DatasetDict({name: dataset.select(rows) for name, rows in splits.items()})
 
 
 def _others(n: int, rows: Sequence[int]) -> np.ndarray:

@@ -225,7 +225,7 @@ def find_leaks(splits: DatasetDict, columns: Sequence[str]) -> list[tuple[str, s
         (column, split, other split, row in split, row in other split) for each shared value, rows counted from 0.
     """
     leaks = []
-    for column in columns:
+    for column in columns if len(splits) > 1 else ():
         keys = {name: keys_of(text_keys(map(str, column_values(rows, column)))) for name, rows in splits.items()}
         leaks += [(column, *leak) for leak in shared_keys(keys)]
     return leaks
