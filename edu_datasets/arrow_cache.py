@@ -207,6 +207,14 @@ def column_values(dataset: Dataset, name: str) -> Iterator[Any]:
         yield from block[name]
 
 
+def select_rows(dataset: Dataset, rows: np.ndarray) -> Dataset:
+    """`dataset.select`; of a dataset on disk the row numbers are kept there too, in a file that is named by them."""
+    if not dataset.cache_files:
+        return dataset.select(rows)
+    name = xxhash.xxh3_128_hexdigest(np.ascontiguousarray(rows, np.int64))
+    return dataset.select(rows, indices_cache_file_name=str(cache_folder() / f"{name}.rows.arrow"))
+
+
 class FirstRows:
     """The row in which each key stood first, in 16 bytes a key and not as texts.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from .arrow_cache import column_values, keys_of
+from .arrow_cache import column_values, keys_of, select_rows
 from .errors import DataError, in_file
 from .essays import find_data_dir, read_hub
 from .files import Table, as_text, closest, own_files, read_table, unknown_data_set
@@ -379,9 +379,9 @@ def _folds(dataset: Dataset, task: str, k: int, seed: int) -> list[np.ndarray]:
 def _cut(dataset: Dataset, task: str, seed: int, test: Sequence[int] = ()) -> DatasetDict:
     """Test as stated, validation a fifth of the rest, train; without test rows two splits."""
     rest = _others(len(dataset), test)
-    inner = _folds(dataset.select(rest), task, 5, seed)[0]
+    inner = _folds(select_rows(dataset, rest), task, 5, seed)[0]
     splits = {"train": np.delete(rest, inner), "validation": rest[inner]} | ({"test": test} if len(test) else {})
-    return DatasetDict({name: dataset.select(rows) for name, rows in splits.items()})
+    return DatasetDict({name: select_rows(dataset, rows) for name, rows in splits.items()})
 
 
 def _others(n: int, rows: Sequence[int]) -> np.ndarray:

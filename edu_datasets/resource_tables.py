@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from datasets import Dataset
 
-from .arrow_cache import FirstRows, RowWriter, column_values, row_numbers
+from .arrow_cache import FirstRows, RowWriter, column_values, row_numbers, select_rows
 from .errors import DataError
 from .files import Table, as_seconds, as_text, check_names, closest, refuse_again, refuse_bad_rows
 from .schema import CATALOGUE, OPENINGS, TOPICS
@@ -240,7 +240,7 @@ def read_topics(
                         file=resource_table.path, row=row, column=columns.topics, found=name,
                     )  # fmt: skip
     order, counts = np.argsort(named, kind="stable"), np.bincount(named)
-    ids = column_values(resources.select_columns(["resource_id"]).select(np.asarray(answers, np.int64)[order]), "resource_id")
+    ids = column_values(select_rows(resources, np.asarray(answers, np.int64)[order]), "resource_id")
     with RowWriter(TOPICS, streaming) as found:
         for topic, count in zip(relevant, counts, strict=True):
             path = [texts[above] for above in path_above(topic, parents)]

@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 from sklearn.model_selection import StratifiedGroupKFold
 
-from .arrow_cache import column_values, keys_of
+from .arrow_cache import column_values, keys_of, select_rows
 from .errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def split_by_group(dataset: Dataset, groups: Sequence[int], strata: Iterable[str
     """Train, validation and test with 60, 20 and 20 percent of the rows, no group cut, strata balanced."""
     folds = k_folds(groups, strata, k=5, seed=seed)
     parts = {"train": np.sort(np.concatenate(folds[2:])), "validation": folds[1], "test": folds[0]}
-    return DatasetDict({name: dataset.select(rows) for name, rows in parts.items()})
+    return DatasetDict({name: select_rows(dataset, rows) for name, rows in parts.items()})
 
 
 def cut_missing(given: DatasetDict, groups: Sequence[int], strata: Sequence[str], seed: int) -> DatasetDict:
@@ -130,7 +130,8 @@ def cut_missing(given: DatasetDict, groups: Sequence[int], strata: Sequence[str]
         return split_by_group(train, groups, strata, seed)
     if missing:
         cut = k_folds(groups, strata, 5, seed)
-        given = DatasetDict({**given, missing[0]: train.select(cut[0]), "train": train.select(np.sort(np.concatenate(cut[1:])))})
+        parts = {missing[0]: cut[0], "train": np.sort(np.concatenate(cut[1:]))}
+        given = DatasetDict({**given, **{name: select_rows(train, rows) for name, rows in parts.items()}})
     return given
 
 
@@ -201,7 +202,8 @@ def halve_validation(splits: DatasetDict, seed: int) -> DatasetDict:
         logger.warning("validation cannot be halved: the same rows choose the checkpoint and calibrate")
         return DatasetDict({**splits, "calibration": rows})
     calibration, validation = k_folds(groups, strata, k=2, seed=seed)
-    return DatasetDict({**splits, "validation": rows.select(validation), "calibration": rows.select(calibration)})
+    halves = {"validation": select_rows(rows, validation), "calibration": select_rows(rows, calibration)}
+    return DatasetDict({**splits, **halves})
 
 
 def text_key(text: str) -> str:

@@ -234,7 +234,7 @@ LONGEST = (
 
 
 def pytest_addoption(parser):
-    parser.addoption("--full", action="store_true", help="fuzz and faults in full: thousands of examples, which take half an hour")
+    parser.addoption("--full", action="store_true", help="fuzz and faults in full: thousands of examples, half an hour")
 
 
 def pytest_terminal_summary(terminalreporter):
