@@ -208,11 +208,12 @@ def column_values(dataset: Dataset, name: str) -> Iterator[Any]:
 
 
 def select_rows(dataset: Dataset, rows: np.ndarray) -> Dataset:
-    """`dataset.select`; of a dataset on disk the row numbers are kept there too, in a file that is named by them."""
+    """`dataset.select`; of a dataset on disk the row numbers are kept there too, in a file named by them and by the dataset."""
     if not dataset.cache_files:
         return dataset.select(rows)
-    name = xxhash.xxh3_128_hexdigest(np.ascontiguousarray(rows, np.int64))
-    return dataset.select(rows, indices_cache_file_name=str(cache_folder() / f"{name}.rows.arrow"))
+    name = xxhash.xxh3_128(dataset._fingerprint.encode())  # the file holds rows of the first table: others for another
+    name.update(np.ascontiguousarray(rows, np.int64))
+    return dataset.select(rows, indices_cache_file_name=str(cache_folder() / f"{name.hexdigest()}.rows.arrow"))
 
 
 class FirstRows:

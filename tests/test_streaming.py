@@ -3,10 +3,12 @@
 import csv
 import gzip
 import json
+import pickle
 
 import numpy as np
 import pytest
 from conftest import load_recipe
+from datasets import Features, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +28,7 @@ from edu_datasets import (
     load_resources,
     load_responses,
 )
-from edu_datasets.arrow_cache import FirstRows, RowWriter, cache_folder, column_values
+from edu_datasets.arrow_cache import FirstRows, RowWriter, cache_folder, column_values, select_rows
 from edu_datasets.errors import DataError
 from edu_datasets.files import read_table
 from edu_datasets.schema import ESSAYS
@@ -193,6 +195,17 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch):
         grown[streaming] = max(curve.mib) - curve.mib[0]
         del data
     assert grown[True] < 20 and grown[False] > 40, grown
+
+
+def test_rows_chosen_twice_over_are_those_of_their_own_dataset_in_another_process_too():
+    with RowWriter(Features({"n": Value("int64")}), streaming=True) as writer:
+        for n in range(20):
+            writer.append({"n": n})
+        rows = writer.dataset()
+    even, odd = (select_rows(rows, np.arange(first, 20, 2)) for first in (0, 1))
+    chosen = [select_rows(half, np.array([1, 3])) for half in (even, odd)]
+    again = [pickle.loads(pickle.dumps(part)) for part in chosen]  # as a worker gets them
+    assert [part["n"][:] for part in chosen] == [part["n"][:] for part in again] == [[2, 6], [3, 7]]
 
 
 def made() -> dict[str, int]:
