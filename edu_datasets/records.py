@@ -378,17 +378,10 @@ def _folds(dataset: Dataset, task: str, k: int, seed: int) -> list[np.ndarray]:
 
 def _cut(dataset: Dataset, task: str, seed: int, test: Sequence[int] = ()) -> DatasetDict:
     """Test as stated, validation a fifth of the rest, train; without test rows two splits."""
-    rest = _others(len(dataset), test)
+    rest = np.delete(np.arange(len(dataset)), np.asarray(test, int))
     inner = _folds(select_rows(dataset, rest), task, 5, seed)[0]
     splits = {"train": np.delete(rest, inner), "validation": rest[inner]} | ({"test": test} if len(test) else {})
     return DatasetDict({name: select_rows(dataset, rows) for name, rows in splits.items()})
-
-
-def _others(n: int, rows: Sequence[int]) -> np.ndarray:
-    """The row numbers below `n` that are not among `rows`."""
-    other = np.ones(n, bool)
-    other[np.asarray(rows, int)] = False
-    return np.flatnonzero(other)
 
 
 # ---- built-in data sets ---------------------------------------------------------------------------------------------
