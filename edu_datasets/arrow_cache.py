@@ -10,13 +10,11 @@ import itertools
 import json
 import os
 import tempfile
-from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow
 import xxhash
 from datasets import Dataset, Features
@@ -205,101 +203,3 @@ def column_values(dataset: Dataset, name: str) -> Iterator[Any]:
     """The values of a column, a block in memory at a time (iterating `dataset[name]` reads whole rows)."""
     for block in dataset.select_columns([name]).iter(BLOCK):
         yield from block[name]
-
-
-def select_rows(dataset: Dataset, rows: np.ndarray) -> Dataset:
-    """`dataset.select`; of a dataset on disk the row numbers are kept there too, in a file named by them and by the dataset."""
-    if not dataset.cache_files:
-        return dataset.select(rows)
-    name = xxhash.xxh3_128(dataset._fingerprint.encode())  # the file holds rows of the first table: others for another
-    name.update(np.ascontiguousarray(rows, np.int64))
-    return dataset.select(rows, indices_cache_file_name=str(cache_folder() / f"{name.hexdigest()}.rows.arrow"))
-
-
-class FirstRows:
-    """The row in which each key stood first, in 16 bytes a key and not as texts.
-
-    Args:
-        streaming: Keep them on disk.
-
-    >>> first = FirstRows()
-    >>> first.add("a", 2), first.add("b", 3), first.add("a", 4)
-    (None, None, 2)
-    """
-
-    def __init__(self, streaming: bool = False):
-        self.streaming = streaming
-        self._keys, self._rows = np.empty(0, np.uint64), np.empty(0, np.int64)
-        self._new: dict[int, int] = {}
-
-    def __contains__(self, key: str) -> bool:
-        return self.find(key) is not None
-
-    def find(self, key: str) -> int | None:
-        """The row in which `key` stood first; None where it did not."""
-        return self._find(key_of(key))
-
-    def _find(self, number: int) -> int | None:
-        if number in self._new:
-            return self._new[number]
-        i = int(np.searchsorted(self._keys, np.uint64(number)))
-        return int(self._rows[i]) if i < len(self._keys) and self._keys[i] == number else None
-
-    def add(self, key: str, row: int) -> int | None:
-        """The row in which `key` stood before; None where it is new, and `row` is kept."""
-        if (before := self._find(number := key_of(key))) is None:
-            self._put(number, row)
-        return before
-
-    def number_within(self, group: str, key: str) -> int:
-        """The number, from 1 on, of `key` among the different keys that came with `group`; needs a `FirstRows` of its own."""
-        both = key_of(f"{group}\0{key}")
-        if (number := self._find(both)) is None:
-            alone = key_of(group)
-            number = (self._find(alone) or 0) + 1
-            self._put(alone, number)
-            self._put(both, number)
-        return number
-
-    def _put(self, number: int, row: int) -> None:
-        i = int(np.searchsorted(self._keys, np.uint64(number)))
-        if i < len(self._keys) and self._keys[i] == number:
-            self._rows[i] = row
-            return
-        self._new[number] = row
-        if len(self._new) >= 4 * BLOCK:
-            keys = np.fromiter(self._new, np.uint64, len(self._new))
-            rows, order = np.fromiter(self._new.values(), np.int64, len(self._new)), np.argsort(keys)
-            places = np.searchsorted(self._keys, keys[order])
-            self._keys, self._rows = self._insert(self._keys, places, keys[order]), self._insert(self._rows, places, rows[order])
-            self._new = {}
-
-    def _insert(self, values: np.ndarray, places: np.ndarray, new: np.ndarray) -> np.ndarray:
-        """As `np.insert`."""
-        count = len(values) + len(new)
-        together = np.asarray(numbers_on_disk((count,), values.dtype)) if self.streaming else np.empty(count, values.dtype)
-        old = np.ones(count, bool)
-        old[places + np.arange(len(new))] = False
-        together[old], together[~old] = values, new
-        return together
-
-
-def key_of(text: str) -> int:
-    """A number of 64 bits for a text; among a million texts two share one with a chance of 3 in 100 million."""
-    return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
-
-
-def keys_of(texts: Iterable[str]) -> np.ndarray:
-    """`key_of` of each text, uint64 array; 0 for ''."""
-    return np.fromiter((key_of(t) if t else 0 for t in texts), np.uint64)
-
-
-def row_numbers(streaming: bool) -> array | list[int]:
-    """An empty list of row numbers, of 4 bytes each with `streaming`."""
-    return array("I") if streaming else []
-
-
-def numbers_on_disk(shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    """Zeros in a nameless file that is mapped into memory."""
-    with tempfile.TemporaryFile(dir=cache_folder(), suffix=".numbers") as file:
-        return np.memmap(file, dtype, "w+", shape=shape)

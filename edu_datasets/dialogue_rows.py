@@ -8,9 +8,10 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from .arrow_cache import FirstRows, RowWriter, row_numbers
+from .arrow_cache import RowWriter
 from .errors import DataError
 from .files import Table, as_text, check_names, check_text, closest, refuse_bad_rows
+from .row_arrays import FirstRows, row_numbers
 from .schema import DIALOGUES
 from .splits import text_key
 from .tutoring import MOVES, Dialogue, Turn

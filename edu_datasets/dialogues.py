@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from .arrow_cache import column_values, keys_of
+from .arrow_cache import column_values
 from .dialogue_rows import DialogueColumns, Part, check_dialogues, to_dialogues
 from .errors import DataError, in_file
 from .essays import SAMPLE_SCHOOL, find_data_dir, read_hub
 from .files import own_files, read_table, unknown_data_set
 from .provenance import Provenance
+from .row_arrays import column_keys, keys_of
 from .schema import DIALOGUES
 from .splits import (
     check_limits,
@@ -80,7 +81,7 @@ class DialogueDataset(Provenance):
             for dialogue in column_values(rows, "turns"):
                 learnt = [turn["text"] for turn in dialogue if turn["target"]]
                 turns, targets, words = turns + len(dialogue), targets + len(learnt), words + sum(len(t.split()) for t in learnt)
-            problems = np.count_nonzero(np.unique(keys_of(column_values(rows, "problem_id"))))
+            problems = np.count_nonzero(np.unique(column_keys(rows, "problem_id")))
             moves = ", ".join(f"{move or 'not named'} {n:,}" for move, n in self.move_counts(split).items())
             lines += [
                 f"  {split:10} {len(rows):9,} {problems:9,} {turns:9,} {targets:9,} {words / max(targets, 1):9.1f}  {moves}"
@@ -223,7 +224,7 @@ def _histories(dataset: Dataset) -> Iterator[str]:
 
 
 def _groups(dataset: Dataset) -> np.ndarray:
-    return connected_groups(column_values(dataset, "group_id"), _histories(dataset))
+    return connected_groups(column_values(dataset, "group_id"), _histories(dataset), streaming=bool(dataset.cache_files))
 
 
 def _assemble(parts: dict[str, Part], name: str, split_by: str, seed: int, overlaps: str, protocol: str = "") -> DialogueDataset:
@@ -266,7 +267,7 @@ def _without_overlaps(given: DatasetDict, overlaps: str) -> tuple[DatasetDict, d
     """
     if len(given) < 2:
         return given, {}, []
-    keys = {s: {"history": keys_of(_histories(d)), "problem": keys_of(column_values(d, "problem_id"))} for s, d in given.items()}
+    keys = {s: {"history": keys_of(_histories(d)), "problem": column_keys(d, "problem_id")} for s, d in given.items()}
     names = [s for s in SPLITS if s in given]
     kept, left_out, found = dict(given), {}, []
     for i, split in enumerate(names):

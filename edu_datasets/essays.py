@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from .arrow_cache import FirstRows, RowWriter, column_values, row_numbers
+from .arrow_cache import RowWriter, column_values
 from .errors import DataError, in_file
 from .files import (
     Table,
@@ -30,6 +30,7 @@ from .files import (
     unknown_data_set,
 )
 from .provenance import Provenance
+from .row_arrays import FirstRows, row_numbers
 from .schema import ESSAYS
 from .splits import (
     check_limits,
@@ -146,7 +147,7 @@ class EssayDataset(Provenance):
     def _pool(self) -> tuple[Dataset, np.ndarray]:
         """Train and validation together, and the group of each row."""
         pool = concatenate_datasets([self.splits["train"], self.splits["validation"]])
-        return pool, connected_groups(column_values(pool, "group_id"), text_keys(column_values(pool, "text")))
+        return pool, _groups(pool)
 
     def push_to_hub(self, name: str, private: bool | None = None, token: str | None = None) -> None:
         """Publish the splits as a Hub data set, which `--dataset_name user/name` loads again with the same split.
@@ -472,7 +473,7 @@ def _assemble(
     splits = dict(given)
     if missing:
         part = parts["train"]
-        groups = connected_groups(column_values(part.dataset, "group_id"), text_keys(column_values(part.dataset, "text")))
+        groups = _groups(part.dataset)
         cut = split_by_group(part.dataset, groups, column_values(part.dataset, "prompt_id"), seed)
         if len(missing) == 1:
             other = "test" if missing[0] == "validation" else "validation"
@@ -494,6 +495,12 @@ def _assemble(
     for key, value in facts.items():
         setattr(data, key, value)
     return _finish(data, task[1], options, parts)
+
+
+def _groups(dataset: Dataset) -> np.ndarray:
+    """Essays that may not be parted: one learner's (or what `--split_by` names), or one text."""
+    texts = text_keys(column_values(dataset, "text"))
+    return connected_groups(column_values(dataset, "group_id"), texts, streaming=bool(dataset.cache_files))
 
 
 def _finish(data: EssayDataset, ranges: dict[str, tuple], options: dict, parts: dict[str, _Part]) -> EssayDataset:

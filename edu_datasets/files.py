@@ -23,8 +23,9 @@ from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
-from .arrow_cache import BLOCK, StoredRows, decode_column, decode_json_lines, row_numbers, text_batches
+from .arrow_cache import BLOCK, StoredRows, decode_column, decode_json_lines, text_batches
 from .errors import DataError
+from .row_arrays import row_numbers
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from .arrow_cache import key_of, numbers_on_disk
-from .splits import first_rows
+from .row_arrays import first_rows, key_of, zeros
 
 LEAST_WORDS = 8
 SIMILARITY = 0.8
@@ -40,7 +39,7 @@ def near_duplicate_groups(texts: Sequence[str], streaming: bool = False) -> np.n
     n, rng = len(texts), np.random.default_rng(0)
     times, plus = rng.integers(1, 2**63, (2, BANDS * ROWS), dtype=np.uint64) | np.uint64(1)
     mix = rng.integers(1, 2**63, ROWS, dtype=np.uint64) | np.uint64(1)
-    bands = numbers_on_disk((BANDS, n), np.uint64) if streaming else np.zeros((BANDS, n), np.uint64)
+    bands = zeros((BANDS, n), np.uint64, streaming)
     whole = np.zeros(n, np.uint64)
     for i, text in enumerate(texts):
         if named := _words(text):

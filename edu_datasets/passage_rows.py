@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from .arrow_cache import FirstRows, RowWriter, row_numbers
+from .arrow_cache import RowWriter
 from .errors import DataError
 from .files import (
     Table,
@@ -23,6 +23,7 @@ from .files import (
     refuse_again,
     refuse_bad_rows,
 )
+from .row_arrays import FirstRows, row_numbers
 from .schema import PASSAGES
 from .spans import Span, best_span
 from .splits import text_key, text_keys

@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from .arrow_cache import RowWriter, column_values, keys_of
+from .arrow_cache import RowWriter, column_values
 from .errors import DataError, in_file
 from .essays import SAMPLE_SCHOOL, find_data_dir, read_hub
 from .files import Table, decode, own_files, read_bytes, read_table, unknown_data_set
 from .passage_rows import Part, PassageColumns, read_file, read_rows
 from .provenance import Provenance
+from .row_arrays import column_keys, count_different, first_rows, keys_of
 from .schema import PASSAGES
 from .spans import best_span, exact_match, rouge_l, token_f1
 from .splits import (
@@ -111,10 +112,9 @@ class PassageDataset(Provenance):
         heads = ("questions", "stories", "passages", "words", "literal", "near", "nowhere", "unanswerable")
         lines += [f"  {'':10} " + " ".join(f"{h:>9}" for h in heads[:-1]) + f" {heads[-1]}"]
         for split, rows in self.splits.items():
-            new = np.zeros(len(rows), bool)  # where a passage stands first
-            new[np.unique(keys_of(column_values(rows, "passage_id")), return_index=True)[1]] = True
+            new = first_rows(column_keys(rows, "passage_id"), bool(rows.cache_files)) == np.arange(len(rows), dtype=np.int32)
             words = sum(len(c.split()) for c, first in zip(column_values(rows, "context"), new, strict=True) if first)
-            stories, passages = len(np.unique(keys_of(column_values(rows, "story_id")))), int(new.sum())
+            stories, passages = count_different(column_keys(rows, "story_id")), int(new.sum())
             counts = [len(rows), stories, passages, round(words / passages), *self.answer_counts(split).values()]
             lines += [f"  {split:10} " + " ".join(f"{c:9,}" for c in counts[:-1]) + f" {counts[-1]:12,}"]
         names = ", ".join(self.attribute_names) or "none"
@@ -244,7 +244,7 @@ def add_unanswerable(dataset: Dataset, share: float, seed: int) -> Dataset:
     """
     if not 0 <= share < 1:
         raise DataError("the share of unanswerable questions is not below 1.", found=share, expected="0 to 1, 1 excluded")
-    passage, story = (keys_of(column_values(dataset, name)) for name in ("passage_id", "story_id"))
+    passage, story = (column_keys(dataset, name) for name in ("passage_id", "story_id"))
     answerable = np.flatnonzero(np.fromiter(column_values(dataset, "answerable"), bool))
     wanted = round((share * len(dataset) - (len(dataset) - len(answerable))) / (1 - share))
     if wanted > 0 and np.array_equal(passage, story):
@@ -282,7 +282,9 @@ def add_unanswerable(dataset: Dataset, share: float, seed: int) -> Dataset:
 
 def _groups(dataset: Dataset) -> np.ndarray:
     """Rows that may not be parted: one story, one context, or one question with the same answer."""
-    return connected_groups(column_values(dataset, "story_id"), text_keys(column_values(dataset, "context")), _pair_keys(dataset))
+    contexts = text_keys(column_values(dataset, "context"))
+    streaming = bool(dataset.cache_files)
+    return connected_groups(column_values(dataset, "story_id"), contexts, _pair_keys(dataset), streaming=streaming)
 
 
 def _pair_keys(dataset: Dataset) -> Iterator[str]:
@@ -319,7 +321,7 @@ def _overlaps(given: DatasetDict) -> list[str]:
     counts: Counter[tuple[str, str, str]] = Counter()
     for column in ("story_id", "context"):
         counts.update((column, split, other) for _, split, other, _, _ in find_leaks(given, [column]))
-    pairs = {split: keys_of(_pair_keys(rows)) for split, rows in given.items()}
+    pairs = {split: keys_of(_pair_keys(rows), bool(rows.cache_files)) for split, rows in given.items()}
     counts.update(("pair", split, other) for split, other, _, _ in shared_keys(pairs))
     what = {"story_id": "a story", "context": "a context", "pair": "question and answer"}
     return [f"{n} questions of {o} share {what[column]} with {s}." for (column, s, o), n in counts.items()]

@@ -11,9 +11,8 @@ import functools
 import itertools
 import math
 import re
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +20,10 @@ import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from .arrow_cache import BLOCK, FirstRows, RowWriter, column_values, key_of, keys_of, row_numbers
+from .arrow_cache import BLOCK, RowWriter, column_values
 from .errors import DataError
 from .files import Table, as_text, check_names, closest, refuse_again, refuse_bad_rows
+from .row_arrays import FirstRows, blocks, count_different, from_values, key_of, keys_of, row_numbers, zeros
 from .schema import RECORDS
 
 MISSING = ("", "?")
@@ -267,30 +267,33 @@ class _Cells:
 
     def numbers_rows(self, named_so: bool) -> bool:
         """Whether the numbers number the rows: whole and different, and counting up by one or of a column `named_so`."""
-        if len(self.values) <= 2 or not all(map(float.is_integer, self.values)):
+        values = self.values
+        if len(values) <= 2 or not all(map(float.is_integer, values)):
             return False
-        return count_different(self.values.copy()) == len(self.values) and (named_so or bool(np.all(np.diff(self.values) == 1)))
+        if all(np.all(values[b.start + 1 : b.stop + 1] - values[b] == 1) for b in blocks(len(values) - 1)):
+            return True
+        return named_so and count_different(values.copy()) == len(values)
 
 
-def _look_at(cells: Iterable) -> _Cells:
-    keys, written, numbers = array("Q"), array("Q"), array("d")
+def _look_at(cells: Sequence, streaming: bool) -> _Cells:
+    keys, written, numbers = (zeros(len(cells), kind, streaming) for kind in (np.uint64, np.uint64, float))
+    n_keys = n_written = n_numbers = 0
     for text in filter(None, map(present, cells)):
-        keys.append(key := key_of(text))
+        keys[n_keys] = key = key_of(text)
+        n_keys += 1
         if (number := to_number(text)) is not None:
-            numbers.append(number)
+            numbers[n_numbers] = number
+            n_numbers += 1
         elif WRITTEN_NUMBER.fullmatch(text):
-            written.append(key)
-    different = (count_different(np.frombuffer(found, np.uint64)) for found in (keys, written))
-    return _Cells(len(keys), len(numbers), *different, np.frombuffer(numbers))
+            written[n_written] = key
+            n_written += 1
+    different = (count_different(found) for found in (keys[:n_keys], written[:n_written]))
+    return _Cells(n_keys, n_numbers, *different, numbers[:n_numbers])
 
 
-def count_different(values: np.ndarray) -> int:
-    """How many different values there are; they are sorted in place, since a set of a million takes too much memory."""
-    values.sort()
-    return int(len(values) > 0) + int(np.count_nonzero(values[1:] != values[:-1]))
-
-
-def find_kinds(table: Table, columns: RecordColumns, split_by: str | None) -> tuple[dict[str, str], list[str]]:
+def find_kinds(
+    table: Table, columns: RecordColumns, split_by: str | None, streaming: bool = False
+) -> tuple[dict[str, str], list[str]]:  # fmt: skip
     """Feature -> 'number', 'text' or 'code' (a text that may look like a number), and what was left out, in words.
 
     The majority of a column's cells decides; a cell that differs is an error of its row.
@@ -298,7 +301,7 @@ def find_kinds(table: Table, columns: RecordColumns, split_by: str | None) -> tu
     taken = {columns.target, columns.learner, columns.record_id, columns.time, columns.outcome_time, split_by, *columns.drop}
     kinds, words, n = {}, [], len(table)
     for name in [c for c in table.columns if c not in taken]:
-        found = _look_at(table.columns[name])
+        found = _look_at(table.columns[name], streaming)
         if found.different < 2 and found.present in (0, n):
             words.append(f"'{name}' (the same in every row)" if found.present else f"'{name}' (empty)")
         elif name in columns.categories:
@@ -438,7 +441,8 @@ def refuse_twins(part: Part, columns: RecordColumns, kinds: Mapping[str, str], t
     Raises:
         DataError: Names the column.
     """
-    y, regression, warnings = _ranks(targets(part.dataset)), target.task == "regression", []
+    regression, warnings = target.task == "regression", []
+    y = _ranks(targets(part.dataset), bool(part.dataset.cache_files))
     begin = part.dataset.select(range(min(FIRST, len(y))))
     places = {"numbers": itertools.count(), "categories": itertools.count()}
     for name, kind in kinds.items():
@@ -471,7 +475,7 @@ def refuse_twins(part: Part, columns: RecordColumns, kinds: Mapping[str, str], t
 
 def targets(dataset: Dataset) -> np.ndarray:
     """The target of each row, float64 array."""
-    return np.fromiter(column_values(dataset, "target"), float, len(dataset))
+    return from_values(column_values(dataset, "target"), float, bool(dataset.cache_files))
 
 
 def _known(dataset: Dataset, column: str, place: int) -> tuple[np.ndarray, np.ndarray]:
@@ -514,11 +518,13 @@ def _entries(dataset: Dataset, column: str, place: int) -> np.ndarray:
     return found
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
+def _ranks(values: np.ndarray, streaming: bool = False) -> np.ndarray:
     """The number of each value in order, int32 array; with less memory than `np.unique` takes for it."""
-    different = np.sort(values)
+    different = zeros(len(values), values.dtype, streaming)
+    different[:] = values
+    different.sort()
     different = different[np.r_[True, different[1:] != different[:-1]][: len(different)]]
-    ranks = np.empty(len(values), np.int32)
+    ranks = zeros(len(values), np.int32, streaming)
     for start in range(0, len(values), BLOCK):
         ranks[start : start + BLOCK] = np.searchsorted(different, values[start : start + BLOCK])
     return ranks

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from .arrow_cache import column_values, keys_of, select_rows
+from .arrow_cache import column_values
 from .errors import DataError, in_file
 from .essays import find_data_dir, read_hub
 from .files import Table, as_text, closest, own_files, read_table, unknown_data_set
@@ -25,7 +25,6 @@ from .record_rows import (
     Cutoff,
     Part,
     RecordColumns,
-    count_different,
     find_cutoff,
     find_kinds,
     find_target,
@@ -34,8 +33,9 @@ from .record_rows import (
     targets,
     to_number,
 )
+from .row_arrays import column_keys, count_different, select_rows
 from .school_generator import TERM_DAYS, school_records
-from .splits import check_limits, connected_groups, find_leaks, k_folds, shorten
+from .splits import check_limits, connected_groups, find_leaks, fold_numbers, shorten
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class RecordDataset(Provenance):
         """
         pool = concatenate_datasets([self.splits["train"], self.splits["validation"]])
         folds = _folds(pool, self.task, k, seed)
-        return {f"fold_{n}": _cut(pool, self.task, seed, test) for n, test in enumerate(folds)}
+        return {f"fold_{n}": _cut(pool, self.task, seed, folds == n) for n in range(k)}
 
     def summary(self) -> str:
         """Counts by split and features by group, for `--check_data` and the log."""
@@ -138,7 +138,7 @@ class RecordDataset(Provenance):
         for split, rows in self.splits.items():
             y = targets(rows)
             values = [np.mean(y == c) for c in range(len(self.classes))] or [y.mean(), y.std()]
-            keys = keys_of(column_values(rows, "group_id"))
+            keys = column_keys(rows, "group_id")
             unknown = int(np.count_nonzero(keys == 0))  # each is taken for another learner
             learners = unknown + count_different(keys) - (unknown > 0)
             lines += [f"  {split:10} {len(rows):8,} {learners:9,} " + " ".join(f"{v:12.3f}" for v in values)]
@@ -309,7 +309,7 @@ def _assemble(
             train.column(name, option)
             if name == columns.target:
                 raise DataError("the target cannot be this, too.", column=name, fix=f"Take it out of {option}.")
-    kinds, not_features = find_kinds(train, columns, split_by)
+    kinds, not_features = find_kinds(train, columns, split_by, streaming)
     parts = {s: read_rows(t, columns, target, kinds, source.day, split_by, skip, streaming) for s, t in source.tables.items()}
     warnings = [*source.warnings]
     if not_features:
@@ -327,8 +327,9 @@ def _assemble(
     missing = [s for s in ("validation", "test") if s not in given]
     if missing:
         fold, n_folds, seed = folds
-        test = _folds(given["train"], target.task, n_folds, seed)[fold] if "test" in missing else ()
-        cut = _cut(given["train"], target.task, seed, test)
+        train_rows = given["train"]
+        test = _folds(train_rows, target.task, n_folds, seed) == fold if "test" in missing else np.zeros(len(train_rows), bool)
+        cut = _cut(train_rows, target.task, seed, test)
         if missing == ["test"]:
             cut["train"] = concatenate_datasets([cut["train"], cut.pop("validation")])
         given.update(cut)
@@ -369,18 +370,19 @@ def _check_given_splits(given: DatasetDict, parts: dict[str, Part], columns: Rec
     return f"Given files: {', '.join(f'{p.path.name} as {s}' for s, p in parts.items())}. " if len(parts) > 1 else ""
 
 
-def _folds(dataset: Dataset, task: str, k: int, seed: int) -> list[np.ndarray]:
-    """Folds of rows that cut no group, balanced by class or by fifths of a quantity."""
-    y = targets(dataset)
+def _folds(dataset: Dataset, task: str, k: int, seed: int) -> np.ndarray:
+    """The fold of each row; no group is cut, and classes or fifths of a quantity are balanced."""
+    y, streaming = targets(dataset), bool(dataset.cache_files)
     strata = np.searchsorted(np.quantile(y, [0.2, 0.4, 0.6, 0.8]), y) if task == "regression" else y
-    return k_folds(connected_groups(column_values(dataset, "group_id")), strata, k, seed)
+    groups = connected_groups(column_values(dataset, "group_id"), streaming=streaming)
+    return fold_numbers(groups, strata, k, seed, streaming)
 
 
-def _cut(dataset: Dataset, task: str, seed: int, test: Sequence[int] = ()) -> DatasetDict:
-    """Test as stated, validation a fifth of the rest, train; without test rows two splits."""
-    rest = np.delete(np.arange(len(dataset)), np.asarray(test, int))
-    inner = _folds(select_rows(dataset, rest), task, 5, seed)[0]
-    splits = {"train": np.delete(rest, inner), "validation": rest[inner]} | ({"test": test} if len(test) else {})
+def _cut(dataset: Dataset, task: str, seed: int, test: np.ndarray) -> DatasetDict:
+    """Test as stated by a bool for each row, validation a fifth of the rest, train; without test rows two splits."""
+    validation = ~test
+    validation[validation] = _folds(select_rows(dataset, ~test), task, 5, seed) == 0
+    splits = {"train": ~(test | validation), "validation": validation} | ({"test": test} if test.any() else {})
     return DatasetDict({name: select_rows(dataset, rows) for name, rows in splits.items()})
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from datasets import Dataset
 
-from .arrow_cache import FirstRows, RowWriter, column_values, row_numbers, select_rows
+from .arrow_cache import RowWriter, column_values
 from .errors import DataError
 from .files import Table, as_seconds, as_text, check_names, closest, refuse_again, refuse_bad_rows
+from .row_arrays import FirstRows, row_numbers, select_rows
 from .schema import CATALOGUE, OPENINGS, TOPICS
 
 SEPARATOR = ";"

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 
-from .arrow_cache import RowWriter, column_values, keys_of
+from .arrow_cache import RowWriter, column_values
 from .errors import DataError, in_file
 from .essays import find_data_dir
 from .files import Table, as_seconds, as_text, decode, read_bytes, read_table, require_file, unknown_data_set
@@ -41,6 +41,7 @@ from .resource_tables import (
     read_resources,
     read_topics,
 )
+from .row_arrays import column_keys, count_different
 from .schema import CATALOGUE, HISTORIES, INTERACTIONS, OPENINGS, RESOURCES, TOPICS
 from .school_generator import CONCEPTS
 from .school_views import school_resources, school_views
@@ -401,7 +402,7 @@ def _with_group(batch: dict[str, list], indices: Sequence[int], groups: np.ndarr
 
 def _different(rows: Dataset, name: str) -> int:
     """How many different values a column of texts has."""
-    return len(np.unique(keys_of(column_values(rows, name))))
+    return count_different(column_keys(rows, name))
 
 
 def _by_learner(rows: Dataset, wanted: Dataset) -> tuple[list[str], np.ndarray, Dataset]:
@@ -410,9 +411,9 @@ def _by_learner(rows: Dataset, wanted: Dataset) -> tuple[list[str], np.ndarray, 
     Returns:
         Their ids; how many of `rows` each has; these rows, a learner's after the other's.
     """
-    _, first = np.unique(keys := keys_of(column_values(wanted, "learner_id")), return_index=True)
+    _, first = np.unique(keys := column_keys(wanted, "learner_id"), return_index=True)
     first = np.sort(first)
-    learners, own = keys[first], keys if rows is wanted else keys_of(column_values(rows, "learner_id"))
+    learners, own = keys[first], keys if rows is wanted else column_keys(rows, "learner_id")
     sorter = np.argsort(learners)
     place = np.searchsorted(learners, own, sorter=sorter).clip(max=max(len(learners) - 1, 0))
     number = np.where(learners[sorter[place]] == own, sorter[place], -1) if len(learners) else np.full(len(own), -1)
@@ -457,7 +458,7 @@ def _hold_out(topics: Dataset, sides: Sequence[str], ids: ResourceIds) -> tuple[
     Returns:
         The splits; bool array (resources,) of what training may use; how many training topics have nothing left.
     """
-    group = np.unique(keys_of(column_values(ids.resources, "group_id")), return_inverse=True)[1]
+    group = np.unique(column_keys(ids.resources, "group_id"), return_inverse=True)[1]
     held = np.zeros(len(group), bool)  # by group
     for relevant, side in zip(column_values(topics, "resource_ids"), sides, strict=True):
         if side != "train":

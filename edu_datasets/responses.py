@@ -21,7 +21,7 @@ import pyarrow
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from .arrow_cache import BLOCK, FirstRows, RowWriter, column_values, keys_of
+from .arrow_cache import BLOCK, RowWriter, column_values
 from .errors import DataError, in_file
 from .essays import find_data_dir
 from .files import (
@@ -36,6 +36,7 @@ from .files import (
     unknown_data_set,
 )
 from .provenance import Provenance
+from .row_arrays import FirstRows, column_keys
 from .schema import RESPONSES
 from .school_generator import school_answers
 from .splits import check_limits, connected_groups, cross_validation_splits, cut_missing, k_folds, shared_keys, shorten
@@ -455,7 +456,7 @@ def _assemble(parts: dict[str, AnswerLog], name: str, seed: int, streaming: bool
     concepts, questions = (sorted(known, key=_natural) for known in names)
     numbers = {c: i for i, c in enumerate(concepts, start=1)}, {q: i for i, q in enumerate(questions, start=1)}
     given = DatasetDict({s: _numbered(part, *numbers, streaming) for s, part in parts.items()})
-    for split, other, *_ in shared_keys({s: keys_of(column_values(rows, "learner_id")) for s, rows in given.items()}):
+    for split, other, *_ in shared_keys({s: column_keys(rows, "learner_id") for s, rows in given.items()}):
         raise DataError(
             f"a learner stands in {parts[split].path.name} ({split}) too.", file=parts[other].path,
             expected="no learner in two splits, or the test result means nothing",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from datasets import Dataset, DatasetDict
 from sklearn.model_selection import StratifiedGroupKFold
 
-from .arrow_cache import column_values, keys_of, select_rows
+from .arrow_cache import column_values
 from .errors import DataError
+from .row_arrays import SPREAD, blocks, first_rows, keys_of, select_rows, zeros
 
 logger = logging.getLogger(__name__)
 
@@ -19,11 +21,12 @@ MANY_GROUPS = 50_000
 """So many groups are dealt out in random order: chance balances their strata, and stratifying takes minutes."""
 
 
-def connected_groups(*keys: Iterable[str]) -> np.ndarray:
+def connected_groups(*keys: Iterable[str], streaming: bool = False) -> np.ndarray:
     """Number the groups of rows that share a value in any of `keys`, directly or through others.
 
     Args:
         keys: Values of one length, one a row; '' means unknown and joins nothing.
+        streaming: Keep what is known of each row on disk.
 
     Returns:
         int64 array of shape (rows,): the group of each row.
@@ -31,43 +34,37 @@ def connected_groups(*keys: Iterable[str]) -> np.ndarray:
     >>> connected_groups(["a", "b", "c"], ["x", "x", "y"]).tolist()
     [0, 0, 1]
     """
+    group = np.empty(0, np.int32)
+    for i, values in enumerate(keys):
+        joined = first_rows(keys_of(values, streaming), streaming)
+        group = _join(group, joined, streaming) if i else joined
+    numbers, found = zeros(len(group), np.int64, streaming), 0
+    for block in blocks(len(group)):  # numbered as they come
+        first = group[block] == np.arange(block.start, block.stop)
+        numbers[block] = np.cumsum(first) + (found - 1)
+        found += int(np.count_nonzero(first))
+        numbers[block] = numbers[group[block]]
+    return numbers
+
+
+def _join(group: np.ndarray, joined: np.ndarray, streaming: bool) -> np.ndarray:
+    """Groups, each told by its first row, after each row has come together with the row `joined`."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    group = np.empty(0, np.int32)
-    for i, values in enumerate(keys):
-        joined = first_rows(keys_of(values))
-        if not i:
-            group = joined
-            continue
-        edges = np.flatnonzero(group != group[joined])
-        if len(edges):
-            a, b = group[edges], group[joined[edges]]
-            graph = coo_matrix((np.ones(len(edges), bool), (a, b)), shape=(len(group),) * 2)
-            group = connected_components(graph, directed=False)[1][group]
-            group = first_rows((group.astype(np.uint64) + 1) * SPREAD)
-    first = group == np.arange(len(group), dtype=np.int32)
-    return (np.cumsum(first, dtype=np.int32) - 1)[group].astype(np.int64)  # numbered as they come
+    edges = [np.flatnonzero(group[b] != group[joined[b]]) + b.start for b in blocks(len(group))]
+    if not sum(map(len, edges)):
+        return group
+    a = np.concatenate([group[rows] for rows in edges])
+    b = np.concatenate([group[joined[rows]] for rows in edges])
+    graph = coo_matrix((np.ones(len(a), bool), (a, b)), shape=(len(group),) * 2)
+    component, keys = connected_components(graph, directed=False)[1], zeros(len(group), np.uint64, streaming)
+    for block in blocks(len(group)):
+        keys[block] = (component[group[block]].astype(np.uint64) + 1) * SPREAD
+    return first_rows(keys, streaming)
 
 
-SPREAD = np.uint64(0x9E3779B97F4A7C15)
-"""Odd, so that different numbers times this are different; and their first bits are as good as random."""
-
-
-def first_rows(keys: np.ndarray) -> np.ndarray:
-    """The first row with the key of each row, int32 array; a row with key 0 is its own. With less memory than `np.unique`."""
-    first = np.arange(len(keys), dtype=np.int32)
-    begin = (keys >> np.uint64(60)).astype(np.uint8)
-    for number in range(16):
-        rows = np.flatnonzero((begin == number) & (keys != 0)).astype(np.int32)
-        order = np.argsort(keys[rows], kind="stable").astype(np.int32)
-        rows, own = rows[order], keys[rows[order]]
-        new = np.r_[True, own[1:] != own[:-1]][: len(own)]
-        first[rows] = rows[new][np.cumsum(new, dtype=np.int32) - 1]
-    return first
-
-
-def k_folds(groups: Sequence[int], strata: Iterable[str], k: int, seed: int) -> list[np.ndarray]:
+def fold_numbers(groups: Sequence[int], strata: Iterable[str], k: int, seed: int, streaming: bool = False) -> np.ndarray:
     """Cut rows into `k` folds; a group is never cut, and the shares of the strata are kept as far as groups allow (by chance,
     from `MANY_GROUPS` on).
 
@@ -76,9 +73,10 @@ def k_folds(groups: Sequence[int], strata: Iterable[str], k: int, seed: int) -> 
         strata: What to balance, one value a row (the prompt, say).
         k: Number of folds, at least 2.
         seed: Seed of the shuffle.
+        streaming: Keep what is known of each row on disk.
 
     Returns:
-        `k` disjoint int64 arrays of row numbers in ascending order, together all rows.
+        The fold of each row, from 0 on; an array of the smallest unsigned integers that hold it.
 
     Raises:
         DataError: There are fewer groups than folds.
@@ -93,26 +91,38 @@ def k_folds(groups: Sequence[int], strata: Iterable[str], k: int, seed: int) -> 
             expected=f"at least {k} groups",
             fix="Bring more data, or give the splits as files: --train_file, --validation_file, --test_file.",
         )
+    folds = zeros(len(groups), np.min_scalar_type(k), streaming)
     if n_groups > MANY_GROUPS:
-        fold = (np.random.default_rng(seed).permutation(n_groups) % k).astype(np.int32)
-        fold = fold[np.cumsum(known, dtype=np.int32)[groups] - 1]
-        return [np.flatnonzero(fold == i) for i in range(k)]
+        order, place = (zeros(n, np.int64, streaming) for n in (n_groups, len(known)))
+        for block in blocks(n_groups):
+            order[block] = np.arange(block.start, block.stop)
+        np.random.default_rng(seed).shuffle(order)
+        np.cumsum(known, out=place)
+        for block in blocks(len(groups)):
+            folds[block] = order[place[groups[block]] - 1] % k
+        return folds
     labels = np.unique(np.asarray(list(strata)), return_inverse=True)[1]
     k_most = int(np.bincount(labels).max())
     if k_most < k:  # sklearn stratifies only where some stratum could reach every fold
         labels = np.zeros(len(labels), dtype=int)
     folder = StratifiedGroupKFold(n_splits=k, shuffle=True, random_state=seed)
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a rare prompt that does not reach every fold is no fault
-        return [test for _, test in folder.split(np.zeros(len(labels)), labels, groups)]
+        for number, (_, test) in enumerate(folder.split(np.zeros(len(labels)), labels, groups)):
+            folds[test] = number
+    return folds
+
+
+def k_folds(groups: Sequence[int], strata: Iterable[str], k: int, seed: int) -> list[np.ndarray]:
+    """The rows of each of the `fold_numbers`, disjoint int64 arrays in ascending order, together all rows."""
+    folds = fold_numbers(groups, strata, k, seed)
+    return [np.flatnonzero(folds == i) for i in range(k)]
 
 
 def split_by_group(dataset: Dataset, groups: Sequence[int], strata: Iterable[str], seed: int) -> DatasetDict:
     """Train, validation and test with 60, 20 and 20 percent of the rows, no group cut, strata balanced."""
-    folds = k_folds(groups, strata, k=5, seed=seed)
-    parts = {"train": np.sort(np.concatenate(folds[2:])), "validation": folds[1], "test": folds[0]}
+    folds = fold_numbers(groups, strata, 5, seed, bool(dataset.cache_files))
+    parts = {"train": folds >= 2, "validation": folds == 1, "test": folds == 0}
     return DatasetDict({name: select_rows(dataset, rows) for name, rows in parts.items()})
 
 
@@ -129,8 +139,8 @@ def cut_missing(given: DatasetDict, groups: Sequence[int], strata: Sequence[str]
     if len(missing) == 2:
         return split_by_group(train, groups, strata, seed)
     if missing:
-        cut = k_folds(groups, strata, 5, seed)
-        parts = {missing[0]: cut[0], "train": np.sort(np.concatenate(cut[1:]))}
+        folds = fold_numbers(groups, strata, 5, seed, bool(train.cache_files))
+        parts = {missing[0]: folds == 0, "train": folds != 0}
         given = DatasetDict({**given, **{name: select_rows(train, rows) for name, rows in parts.items()}})
     return given
 
@@ -194,15 +204,15 @@ def halve_validation(splits: DatasetDict, seed: int) -> DatasetDict:
         cut, and serves as both.
     """
     rows = splits["validation"]
-    names = rows.column_names
+    names, streaming = rows.column_names, bool(rows.cache_files)
     texts = [text_keys(column_values(rows, c)) for c in ("text", "context") if c in names]
     strata = next((column_values(rows, c) for c in ("prompt_id", "target", "answerable") if c in names), [""] * len(rows))
-    groups = connected_groups(column_values(rows, "group_id" if "group_id" in names else "story_id"), *texts)
+    groups = connected_groups(column_values(rows, "group_id" if "group_id" in names else "story_id"), *texts, streaming=streaming)
     if groups.max() == groups.min():
         logger.warning("validation cannot be halved: the same rows choose the checkpoint and calibrate")
         return DatasetDict({**splits, "calibration": rows})
-    calibration, validation = k_folds(groups, strata, k=2, seed=seed)
-    halves = {"validation": select_rows(rows, validation), "calibration": select_rows(rows, calibration)}
+    folds = fold_numbers(groups, strata, 2, seed, streaming)
+    halves = {"validation": select_rows(rows, folds == 1), "calibration": select_rows(rows, folds == 0)}
     return DatasetDict({**splits, **halves})
 
 
@@ -228,7 +238,8 @@ def find_leaks(splits: DatasetDict, columns: Sequence[str]) -> list[tuple[str, s
     """
     leaks = []
     for column in columns if len(splits) > 1 else ():
-        keys = {name: keys_of(text_keys(map(str, column_values(rows, column)))) for name, rows in splits.items()}
+        texts = {name: text_keys(map(str, column_values(rows, column))) for name, rows in splits.items()}
+        keys = {name: keys_of(texts[name], bool(rows.cache_files)) for name, rows in splits.items()}
         leaks += [(column, *leak) for leak in shared_keys(keys)]
     return leaks
 
