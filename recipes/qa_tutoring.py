@@ -85,6 +85,7 @@ class TutoringArguments:
     instruction: str = field(default=INSTRUCTION, metadata={"help": "the first lines of the system turn"})
     moves: bool = field(default=True, metadata={"help": "let the tutor name its move, and be asked for one"})
     all_replies: bool = field(default=True, metadata={"help": "learn every good reply where people gave several"})
+    share_histories: bool = field(default=True, metadata={"help": "let the good replies of a turn share what was said before"})
     test_replies: int | None = field(default=None, metadata={"help": "test turns to reply to; all where not given"})
     asked_moves: int = field(default=40, metadata={"help": "test turns for which each move is asked for; 0 for none"})
     simulated_students: int = field(default=20, metadata={"help": "test turns from which a simulated student is tutored"})
@@ -142,8 +143,9 @@ def main(argv: list[str] | None = None) -> dict:
             splits = DatasetDict({**splits, "train": every_reply(splits["train"])})
         return TutoringTrainer(
             settings=settings, splits=add_mastery(splits, mastery), checkpoint=checkpoint, model_args=model_args,
-            size=EvaluationSize(args.test_replies, args.asked_moves, args.simulated_students), packing=language_args.packing,
-            workers=data_args.preprocessing_num_workers, model=model, args=training_args, processing_class=tokenizer,
+            size=EvaluationSize(args.test_replies, args.asked_moves, args.simulated_students), share=args.share_histories,
+            packing=language_args.packing, workers=data_args.preprocessing_num_workers, model=model, args=training_args,
+            processing_class=tokenizer,
         )  # fmt: skip
 
     if data_args.check_data:

@@ -236,9 +236,7 @@ def test_a_slurm_job_starts_all_ranks_and_each_saves_before_the_end(tmp_path):
     seen, programs = tmp_path / "seen", tmp_path / "bin"
     seen.mkdir(), programs.mkdir()
     (programs / "srun").write_text(SRUN.format(python=sys.executable, seen=str(seen)))
-    (programs / "scontrol").write_text(
-        "#!/bin/sh\necho 127.0.0.1\nsleep 0.2\necho 127.0.0.2\n"
-    )  # in parts
+    (programs / "scontrol").write_text("#!/bin/sh\necho 127.0.0.1\nsleep 0.2\necho 127.0.0.2\n")  # in parts
     for program in programs.iterdir():
         program.chmod(0o755)
     (tmp_path / "recipe.py").write_text(STAND_IN.format(seen=str(seen)))

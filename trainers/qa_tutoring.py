@@ -22,6 +22,7 @@ from .columns import column_array, column_values
 from .intervals import bootstrap_counts, interval_of
 from .language_models.generation import generate_replies
 from .language_models.loading import load_trained_language_model
+from .language_models.packing import shares_beginnings
 from .language_models.trainer import LanguageModelTrainer
 from .metrics.embeddings import sentence_encoder_if_there
 from .metrics.replies import check_sacrebleu
@@ -41,7 +42,16 @@ from .tutoring_evaluation import (
     reply_metrics,
     similarity,
 )
-from .tutoring_settings import TOKENS, TutoringSettings, beginnings, encode, encode_history, split_move
+from .tutoring_settings import (
+    SHARED,
+    TOKENS,
+    TutoringSettings,
+    beginnings,
+    encode,
+    encode_history,
+    share_histories,
+    split_move,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +83,7 @@ class TutoringTrainer(LanguageModelTrainer):
         splits: train, validation and test with the columns of `edu_datasets.schema.DIALOGUES` and `mastery`. Training learns the
             targets alone, not their alternatives: `edu_datasets.every_reply` makes rows of those.
         size: Of the evaluation.
+        share: Let the good replies of one turn share what was said before, where the model's attention allows it.
         workers: Processes that turn texts into tokens; None for this one.
         kwargs: As for `LanguageModelTrainer`.
 
@@ -81,7 +92,8 @@ class TutoringTrainer(LanguageModelTrainer):
     """
 
     def __init__(
-        self, *, settings: TutoringSettings, splits: DatasetDict, size: EvaluationSize, workers: int | None = None, **kwargs
+        self, *, settings: TutoringSettings, splits: DatasetDict, size: EvaluationSize, share: bool = True,
+        workers: int | None = None, **kwargs,
     ):  # fmt: skip
         check_sacrebleu()
         most = getattr(kwargs["model"].config, "max_position_embeddings", None)
@@ -89,11 +101,15 @@ class TutoringTrainer(LanguageModelTrainer):
             raise ConfigurationError(f"--max_length is {settings.max_length:,}; the model reads {most:,} tokens at most.")
         self.settings, self.splits, self.size, self.row_column = settings, splits, size, "dialogue"
         self.workers = workers
+        packing = kwargs.get("packing", True)
+        self.shared = share and packing and shares_beginnings(kwargs["model"])
+        if share and packing and not self.shared:
+            logger.warning("this architecture does not let replies share a history: each reads it anew.")
         self.rows = self._encode(splits, settings, kwargs["processing_class"])
         super().__init__(stop=settings.stop, train_dataset=self.rows["train"], eval_dataset=self.rows["validation"], **kwargs)
 
     def _encode(self, splits: DatasetDict, settings: TutoringSettings, tokenizer: PreTrainedTokenizerBase) -> DatasetDict:
-        return DatasetDict(
+        encoded = DatasetDict(
             {
                 split: rows.map(
                     encode, batched=True, batch_size=64, with_indices=True, remove_columns=rows.column_names, features=TOKENS,
@@ -102,6 +118,11 @@ class TutoringTrainer(LanguageModelTrainer):
                 for split, rows in splits.items()
             }
         )  # fmt: skip
+        if self.shared and "train" in encoded:
+            encoded["train"] = encoded["train"].map(
+                share_histories, batched=True, remove_columns=list(TOKENS), features=SHARED, desc="histories"
+            )
+        return encoded
 
     def fit(self) -> dict[str, float]:
         """As in `EduTrainer`; the cost also has the tutor's tokens a second, those that were learnt."""
@@ -245,7 +266,7 @@ class TutoringTrainer(LanguageModelTrainer):
         protocol = {"dataset": facts["dataset_name"], "split": facts["split_protocol"], "seed": self.args.seed}
         protocol |= {k: facts[k] for k in ("rows", "left_out", "warnings", "split_by", "moves")}
         learnt = int(column_array(self.rows["train"], "learnt").sum())
-        protocol |= {"replied_to": len(cases), "learnt_tokens": learnt, "packed": self.packed}
+        protocol |= {"replied_to": len(cases), "learnt_tokens": learnt, "packed": self.packed, "histories_shared": self.shared}
         protocol |= {"replies_found_by": settings.replies_found_by, "base_quantization": self.checkpoint.quantization}
         protocol |= {"shortened": {s: self._shortened(rows) for s, rows in self.rows.items()}}
         protocol |= {"generation": "greedy", "max_new_tokens": settings.max_new_tokens}

@@ -18,6 +18,7 @@ for is put there instead. Where the data names no moves there is neither the sen
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ from datasets import Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from .language_models.chat import TRIED, Message, encode_chat, encode_prompt
-from .language_models.packing import IGNORED
+from .language_models.packing import IGNORED, share_beginning
 from .parser import ConfigurationError
 
 PARTS = {
@@ -50,6 +51,8 @@ TOKENS = Features(
     }
 )  # fmt: skip
 """A row that is learnt, see `encode`."""
+SHARED = Features({**TOKENS, "dialogue": List(Value("int64")), "positions": List(Value("int32"))})
+"""Several that have their history in common, see `share_histories`."""
 
 
 @dataclass
@@ -126,6 +129,31 @@ def encode(
             for column, value in zip(rows, (number, ids, labels, len(ids), learnt, left_out), strict=True):
                 rows[column].append(value)
     return rows
+
+
+def share_histories(rows: dict[str, list]) -> dict[str, list]:
+    """Rows of `encode` that go on from one history become one, in which it stands once; for `Dataset.map(batched=True)`.
+
+    They have to stand together, as `edu_datasets.every_reply` leaves them. A history ends where the first reply to learn begins.
+
+    Returns:
+        The columns `SHARED`; length counts the history once, learnt all replies.
+    """
+    found: dict[str, list] = {k: [] for k in SHARED}
+    each = [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)]
+    for _, group in itertools.groupby(each, _history):
+        group = list(group)
+        row = share_beginning([(own["input_ids"], own["labels"]) for own in group])
+        row |= {"dialogue": [own["dialogue"] for own in group], "length": len(row["input_ids"])}
+        row |= {"learnt": sum(own["learnt"] for own in group), "shortened": group[0]["shortened"]}
+        for column, values in found.items():
+            values.append(row[column])
+    return found
+
+
+def _history(row: dict) -> list[int]:
+    """The tokens before the first that is learnt."""
+    return row["input_ids"][: next(i for i, label in enumerate(row["labels"]) if label != IGNORED)]
 
 
 def _windows(
