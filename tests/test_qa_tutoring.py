@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from edu_datasets import DataError, add_mastery, every_reply, load_dialogues, mastery_in_words, read_mastery
 from edu_datasets.schema import DIALOGUES
 from trainers.hub import PublishingError, compare_predictions, published_files
+from trainers.language_models.loss import token_losses
 from trainers.language_models.packing import IGNORED, PACKED, ChatCollator
 from trainers.language_models.trainer import LanguageModelTrainer
 from trainers.parser import ConfigurationError
@@ -39,7 +40,7 @@ from trainers.tutoring_evaluation import (
     reply_metrics,
 )
 from trainers.tutoring_report import obedience_table
-from trainers.tutoring_settings import TutoringSettings, beginnings, encode, encode_history, split_move
+from trainers.tutoring_settings import TutoringSettings, beginnings, encode, encode_history, share_histories, split_move
 
 MOVES = ["question", "hint", "confirmation"]
 
@@ -118,6 +119,29 @@ def test_turns_that_are_no_targets_are_read_and_not_learnt(tokenizer):
     assert [learnt(r, tokenizer) for r in encoded(rows, TutoringSettings(MOVES), tokenizer)] == [
         "[hint] Nearly.<|im_end|>", "[hint] Try the order.<|im_end|>"
     ]  # fmt: skip
+
+
+def test_good_replies_behind_one_history_give_the_loss_and_gradients_of_each_alone(tokenizer):
+    """As people gave them: two replies at once to the first turn, three to the second, and a dialogue with one alone."""
+    row = dialogue(
+        turn("learner", "Is it 2/5?"), turn("tutor", "How did you get there?", "question", others=[("Try a drawing.", "hint")]),
+        turn("learner", "I added the tops."),
+        turn("tutor", "Look at the bottoms.", "hint", others=[("Look below.", "hint"), ("Why the tops?", "question")]),
+    )  # fmt: skip
+    replies = list(every_reply(Dataset.from_list([row, HALVES], features=DIALOGUES)))
+    apart = encoded(replies, TutoringSettings(MOVES), tokenizer)
+    columns = share_histories({key: [own[key] for own in apart] for key in apart[0]})
+    together = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    assert [own["dialogue"] for own in together] == [[0, 1], [2, 3], [4]], "the first with the dialogue as it was"
+    assert sum(own["learnt"] for own in together) == sum(own["learnt"] for own in apart)
+    assert sum(own["length"] for own in together) < 0.7 * sum(own["length"] for own in apart)
+    found = []
+    for attention, rows in (("eager", apart), (PACKED, together)):
+        model = tiny_llama(tokenizer, attn_implementation=attention).train()
+        losses, _ = token_losses(model, ChatCollator(0, packed=attention == PACKED)(rows))
+        losses.sum().backward()
+        found.append((losses.detach().sum(), torch.cat([p.grad.flatten() for p in model.parameters()])))
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-3) and torch.allclose(found[0][1], found[1][1], atol=1e-4)
 
 
 def test_a_long_dialogue_is_learnt_whole_in_windows(tokenizer):
@@ -525,13 +549,13 @@ def test_the_benchmark_measures_every_rung_twice(tmp_path, tiny_chat_model, monk
 
     benchmark = load_recipe("tutoring_throughput", ROOT / "recipes/benchmarks/tutoring_throughput.py")
     words = ["--dataset_name", "sample_school", "--model_name_or_path", tiny_chat_model, "--output_dir", str(tmp_path / "out"),
-             "--rows", "8", "--warm_up", "4", "--batch_size", "4", "--max_length", "2048"]  # fmt: skip
+             "--dialogues", "6", "--batch_size", "4", "--max_length", "2048"]  # fmt: skip
     here = lambda script, more: benchmark.main([*more, "--result_file", str(tmp_path / "pass.json")])  # noqa: E731
     monkeypatch.setattr(throughput, "in_own_process", here)
     results = benchmark.main(words)
     assert list(results["rungs"]) == list(benchmark.RUNGS) and results["rungs"]["plain Trainer"]["over_plain"] == 1
     assert [p["rung"] for p in results["passes"]] == [*benchmark.RUNGS, *list(benchmark.RUNGS)[::-1]]
-    assert len({(p["learnt"], p["tokens"]) for p in results["passes"]}) == 1, "the same tokens for all"
+    assert len({p["learnt"] for p in results["passes"]}) == 1, "the same replies for all"
     assert json.loads((tmp_path / "out" / "tutoring_throughput.json").read_text())["rungs"] == results["rungs"]
 
 

@@ -4,8 +4,9 @@
 
 The plain way is transformers' Trainer as its examples use it: float32, batches in random order, padded to their longest, torch's
 attention, logits and loss over all positions (labels of -100 included). Both ways train the same adapter on the same checkpoint,
-with the same dialogues, batch size and masks, a process each, in the order plain, recipe, recipe, plain; the first updates of
-each warm up, untimed. Between them stand the recipe's parts, one more in each rung.
+with all good replies of the same dialogues, batch size and masks, a process each, in the order plain, recipe, recipe, plain;
+an update warms each up, untimed. Between them stand the recipe's parts, one more in each rung. Where replies share what was said
+before, a row of a batch is a dialogue, else a reply.
 
 In --output_dir: tutoring_throughput.json.
 """
@@ -33,11 +34,12 @@ from trainers.parser import RecipeParser, run
 from trainers.qa_tutoring import EvaluationSize, TutoringTrainer
 from trainers.tutoring_settings import TutoringSettings
 
-RUNGS = {  # name: (EduTrainer or not, precision, packing, attention)
-    "plain Trainer": (False, "fp32", False, "sdpa"),
-    "+ logits where there are labels": (True, "fp32", False, "sdpa"),
-    "+ bf16": (True, "auto", False, "sdpa"),
-    "recipe (+ packing)": (True, "auto", True, PACKED),
+RUNGS = {  # name: (EduTrainer or not, precision, attention, packing, sharing)
+    "plain Trainer": (False, "fp32", "sdpa", False, False),
+    "+ logits where there are labels": (True, "fp32", "sdpa", False, False),
+    "+ bf16": (True, "auto", "sdpa", False, False),
+    "+ packing": (True, "auto", PACKED, True, False),
+    "recipe (+ one history for all replies)": (True, "auto", PACKED, True, True),
 }
 
 
@@ -51,9 +53,8 @@ class BenchmarkArguments:
     dataset_name: str = field(default="cima", metadata={"help": "see edu_datasets.load_dialogues"})
     model_name_or_path: str = field(default=DEFAULT_LANGUAGE_MODEL, metadata={"help": "the checkpoint"})
     output_dir: str = field(default="runs/benchmarks/tutoring", metadata={"help": "where the results are written"})
-    rows: int = field(default=192, metadata={"help": "timed rows of a pass"})
-    warm_up: int = field(default=32, metadata={"help": "rows before them, untimed"})
-    batch_size: int = field(default=16, metadata={"help": "dialogues an update"})
+    dialogues: int = field(default=96, metadata={"help": "dialogues of a pass, drawn at random"})
+    batch_size: int = field(default=16, metadata={"help": "rows an update"})
     max_length: int = field(default=512, metadata={"help": "tokens of a dialogue at most"})
     seed: int = field(default=42, metadata={"help": "seed of the rows and of the training"})
     ends: bool = field(default=False, metadata={"help": "measure the first rung and the last alone"})
@@ -64,12 +65,12 @@ class BenchmarkArguments:
 
 def make_trainer(args: BenchmarkArguments) -> Trainer:
     """The Trainer of a rung, with the rows of the pass."""
-    recipe, precision, packing, attention = RUNGS[args.rung]
+    recipe, precision, attention, packing, share = RUNGS[args.rung]
     set_seed(args.seed)
     checkpoint = find_checkpoint(args.model_name_or_path)
     tokenizer = load_tokenizer(checkpoint)
     data = load_dialogues(args.dataset_name, data_dir=args.data_dir)
-    rows = every_reply(data.splits["train"]).shuffle(args.seed).select(range(args.warm_up + args.rows))
+    rows = every_reply(data.splits["train"].shuffle(args.seed).select(range(args.dialogues)))
     few = data.splits["validation"].select(range(2))
     moves = list(filter(None, data.move_counts("train")))
     settings = TutoringSettings(
@@ -86,7 +87,7 @@ def make_trainer(args: BenchmarkArguments) -> Trainer:
     splits = add_mastery(DatasetDict(train=rows, validation=few, test=few), {})
     ours = TutoringTrainer(
         settings=settings, splits=splits, size=EvaluationSize(), checkpoint=checkpoint, model_args=model_args, packing=packing,
-        model=model, processing_class=tokenizer,
+        share=share, model=model, processing_class=tokenizer,
         args=RecipeTrainingArguments(**options, precision=precision, group_lengths=False, metric_for_best_model="loss"),
     )  # fmt: skip
     if recipe:
@@ -103,9 +104,9 @@ def measure(args: BenchmarkArguments) -> dict:
     trainer = make_trainer(args)
     rows = trainer.train_dataset
     trainer.remove_callback(PrinterCallback)
-    trainer.train_dataset = rows.select(range(args.warm_up))
+    trainer.train_dataset = rows.select(range(min(len(rows), args.batch_size)))
     trainer.train()
-    trainer.train_dataset = rows.select(range(args.warm_up, len(rows)))
+    trainer.train_dataset = rows
     trainer.add_callback(timer := throughput.StepTimer())
     trainer.train()
     tokens = {"learnt": sum(trainer.train_dataset["learnt"]), "tokens": sum(map(len, trainer.train_dataset["input_ids"]))}
