@@ -20,6 +20,7 @@ from .schema import CATALOGUE, OPENINGS, TOPICS
 SEPARATOR = ";"
 MAX_CHARACTERS = 500_000  # a long book chapter; what is longer is a broken quote or another column
 MAX_NAME = 80
+TOPIC_BLOCK = 256  # topics that are in memory at a time while they are written: each has the ids of all its resources
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 
 KINDS = ("", "a number", "a date", "a date with a time zone")  # of a time; '' where there is none
@@ -242,7 +243,7 @@ def read_topics(
                     )  # fmt: skip
     order, counts = np.argsort(named, kind="stable"), np.bincount(named)
     ids = column_values(select_rows(resources, np.asarray(answers, np.int64)[order]), "resource_id")
-    with RowWriter(TOPICS, streaming) as found:
+    with RowWriter(TOPICS, streaming, TOPIC_BLOCK) as found:
         for topic, count in zip(relevant, counts, strict=True):
             path = [texts[above] for above in path_above(topic, parents)]
             found.append(

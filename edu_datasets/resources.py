@@ -31,6 +31,7 @@ from .files import Table, as_seconds, as_text, decode, read_bytes, read_table, r
 from .near_duplicates import LEAST_WORDS, near_duplicate_groups
 from .provenance import Provenance
 from .resource_tables import (
+    TOPIC_BLOCK,
     ResourceColumns,
     ResourceIds,
     kind_of_time,
@@ -41,7 +42,7 @@ from .resource_tables import (
     read_resources,
     read_topics,
 )
-from .row_arrays import column_keys, count_different
+from .row_arrays import column_keys, count_different, first_rows
 from .schema import CATALOGUE, HISTORIES, INTERACTIONS, OPENINGS, RESOURCES, TOPICS
 from .school_generator import CONCEPTS
 from .school_views import school_resources, school_views
@@ -458,14 +459,15 @@ def _hold_out(topics: Dataset, sides: Sequence[str], ids: ResourceIds) -> tuple[
     Returns:
         The splits; bool array (resources,) of what training may use; how many training topics have nothing left.
     """
-    group = np.unique(column_keys(ids.resources, "group_id"), return_inverse=True)[1]
-    held = np.zeros(len(group), bool)  # by group
+    streaming = bool(ids.resources.cache_files)
+    group = first_rows(column_keys(ids.resources, "group_id"), streaming)
+    held = np.zeros(len(group), bool)  # by the first of a group
     for relevant, side in zip(column_values(topics, "resource_ids"), sides, strict=True):
         if side != "train":
             held[group[ids.rows(relevant)]] = True
     trainable = ~held[group]
     parts = {s: topics.select(np.flatnonzero(np.asarray(sides) == s)) for s in SPLITS}
-    with RowWriter(TOPICS, bool(ids.resources.cache_files)) as kept:
+    with RowWriter(TOPICS, streaming, TOPIC_BLOCK) as kept:
         for row in parts["train"]:
             relevant = row["resource_ids"]
             row["resource_ids"] = [r for r, usable in zip(relevant, trainable[ids.rows(relevant)], strict=True) if usable]

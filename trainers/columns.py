@@ -37,6 +37,14 @@ def hashes_of(texts: Iterable[str]) -> np.ndarray:
     return np.fromiter((xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass")) for text in texts), np.uint64)
 
 
+def group_numbers(keys: np.ndarray) -> np.ndarray:
+    """Number the different keys, int32 array (rows,); with less memory than `np.unique`."""
+    order = np.argsort(keys).astype(np.int32)
+    keys, numbers = keys[order], np.empty(len(keys), np.int32)
+    numbers[order] = np.cumsum(np.r_[False, keys[1:] != keys[:-1]][: len(keys)], dtype=np.int32)
+    return numbers
+
+
 class RowNumbers:
     """The row of each value of a column of different texts, in 12 bytes a row."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from .columns import RowNumbers
+from .columns import RowNumbers, column_values
 from .intervals import bootstrap_counts, interval_of
 from .metrics.ranking import exposure_metrics, ranking_metrics
 from .ranking import Ranking, Scores, rank_resources
@@ -56,7 +56,7 @@ def read_queries(rows: Dataset, number_of: RowNumbers, kind: str) -> JudgedQueri
     """
     numbers = number_of.of
     if kind == "topic":
-        relevant = [numbers(ids) for ids in rows["resource_ids"]]
+        relevant = [numbers(ids) for ids in column_values(rows, "resource_ids")]
         queries = [Query(row["text"], row["path"], row["language"]) for row in rows]
         nobody = [r[:0] for r in relevant]
         return JudgedQueries(rows["topic_id"][:], rows["group_id"][:], queries, relevant, np.zeros(len(rows), bool), nobody)

@@ -20,7 +20,7 @@ from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBas
 from .arguments import ModelArguments
 from .baselines.resource_recommendation import alike_for_all, at_random, by_rank, by_similarity, mean_of_last, popularity
 from .checkpoints import load_classifier
-from .columns import column_array, column_values, hashes_of
+from .columns import column_array, column_values, group_numbers, hashes_of
 from .gradient_cache import backward_in_parts
 from .model_selection import changed
 from .parser import ConfigurationError
@@ -99,22 +99,23 @@ class RetrievalTrainer(RecommendationTrainer):
         self.settings, self.chunk_size, self.hard_negatives, self.both_ways = settings, chunk_size, hard_negatives, both_ways
         settings.rerank, self.reranker = rerank, None
         self.catalogue = resources
-        self.copies = np.unique(hashes_of(column_values(resources, "group_id")), return_inverse=True)[1].astype(np.int32)
+        self.copies = group_numbers(hashes_of(column_values(resources, "group_id")))
         self.query_texts, owners, self.pairs = self._training_pairs(splits["train"])
         if len(self.pairs) < 2:
             raise ConfigurationError("there is no second pair of a query and a resource to train on.")
         # query -> all that is relevant to its topic or learner, nearly equal copies included
         self.relevant = _relevance(owners, self.pairs, self.copies)
-        queries = Dataset.from_dict(encode(self.query_texts, processing_class, settings), features=TOKENS)
+        queries = self._tokens_of(self.query_texts, processing_class)
         self.tokens = resources.map(
             encode_resources, batched=True, remove_columns=resources.column_names, features=TOKENS, num_proc=workers,
             fn_kwargs={"tokenizer": processing_class, "settings": settings}, desc="tokens of the catalogue",
         )  # fmt: skip
         collate = PairCollator(processing_class, queries, self.tokens, chunk_size)
-        lengths = [column_array(rows, "length")[own] for rows, own in zip((queries, self.tokens), self.pairs.T, strict=True)]
-        pairs = {"pair": np.arange(len(self.pairs)), "query": self.pairs[:, 0], "resource": self.pairs[:, 1]}
-        pairs |= {"length": sum(lengths), "row": owners[self.pairs[:, 0]]}
-        pairs = pyarrow.table({name: values.astype(np.int32) for name, values in pairs.items()})
+        asked, found = self.pairs.T
+        length = column_array(queries, "length").astype(np.int32)[asked]
+        length += column_array(self.tokens, "length").astype(np.int32)[found]
+        pairs = {"pair": np.arange(len(self.pairs), dtype=np.int32), "query": asked, "resource": found, "length": length}
+        pairs = pyarrow.table({**pairs, "row": owners.astype(np.int32)[asked]})
         kwargs["args"].ddp_find_unused_parameters = False  # queries and resources pass one after the other
         self.row_column = "row"
         super().__init__(
@@ -134,9 +135,13 @@ class RetrievalTrainer(RecommendationTrainer):
         if hard_negatives:
             self.add_callback(_MineBeforeEachEpoch(self))
 
+    def _tokens_of(self, texts: list[str], tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        blocks = (encode(texts[start : start + 1000], tokenizer, self.settings) for start in range(0, len(texts), 1000))
+        return concatenate_datasets([Dataset.from_dict(block, features=TOKENS) for block in blocks])
+
     def evaluation_rows(self, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         """The validation queries, and then the catalogue."""
-        queries = Dataset.from_dict(encode(self._in_words("validation"), tokenizer, self.settings), features=TOKENS)
+        queries = self._tokens_of(self._in_words("validation"), tokenizer)
         return concatenate_datasets([queries, self.tokens])
 
     @functools.cached_property
@@ -149,8 +154,9 @@ class RetrievalTrainer(RecommendationTrainer):
         if self.settings.query == "topic":
             texts, counts = [self.settings.read_query(row) for row in rows], map(len, column_values(rows, "resource_ids"))
             found = self.number_of.of(itertools.chain.from_iterable(column_values(rows, "resource_ids")))
-            owners = np.arange(len(texts))
-            return texts, owners, np.column_stack([np.repeat(owners, list(counts)), found]).astype(np.int32)
+            owners, pairs = np.arange(len(texts)), np.empty((len(found), 2), np.int32)
+            pairs[:, 0], pairs[:, 1] = np.repeat(owners.astype(np.int32), list(counts)), found
+            return texts, owners, pairs
         texts, owners, pairs = [], [], []
         for i, row in enumerate(rows):
             numbers = self.number_of.of(row["history"]).tolist()
