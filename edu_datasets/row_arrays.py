@@ -28,6 +28,8 @@ def zeros(shape: int | tuple[int, ...], dtype: type, streaming: bool) -> np.ndar
     if not streaming or np.prod(shape) < LONG:
         return np.zeros(shape, dtype)
     with tempfile.TemporaryFile(dir=cache_folder(), suffix=".numbers") as file:
+        if hasattr(os, "posix_fallocate"):  # a disk that is full is an error here, and would kill the process later
+            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)) * np.dtype(dtype).itemsize)
         return np.asarray(np.memmap(file, dtype, "w+", shape=shape))
 
 
@@ -70,7 +72,7 @@ def select_rows(dataset: Dataset, rows: np.ndarray) -> Dataset:
     if not files or not len(rows) or (known := _rows_in_file(dataset, files)) is None:
         return dataset.select(rows)
     name = xxhash.xxh3_128(dataset._fingerprint.encode())  # of what the file of the rows was made from
-    name.update(np.ascontiguousarray(rows, np.uint64))
+    name.update(np.ascontiguousarray(rows, np.int64))
     path = cache_folder() / f"{name.hexdigest()}.rows.arrow"
     if not path.is_file():
         numbers = zeros(len(rows), np.uint64, streaming=True)
@@ -95,9 +97,13 @@ def _write_rows(path: Path, numbers: np.ndarray) -> None:
     """A file of row numbers as `datasets` reads it; it is whole or not there."""
     batch = pyarrow.record_batch([pyarrow.array(numbers)], ["indices"])
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    with os.fdopen(handle, "wb") as file, pyarrow.ipc.new_stream(file, batch.schema) as writer:
-        writer.write_batch(batch)
-    os.replace(name, path)
+    try:
+        with os.fdopen(handle, "wb") as file, pyarrow.ipc.new_stream(file, batch.schema) as writer:
+            writer.write_batch(batch)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
 
 
 class FirstRows:
