@@ -138,7 +138,7 @@ def main(argv: list[str] | None = None) -> dict:
         if adapter_args.use_peft:
             model = add_lora(model, adapter_args, TaskType.CAUSAL_LM, checkpoint.name)
 
-        # 6. Trainer: lays dialogues out as tokens, of which it learns the tutor's; several good replies are several rows
+        # 6. Trainer: lays dialogues out as tokens, of which it learns the tutor's, and every good reply where there are several
         if args.all_replies:
             splits = DatasetDict({**splits, "train": every_reply(splits["train"])})
         return TutoringTrainer(
