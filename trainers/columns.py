@@ -37,12 +37,13 @@ def hashes_of(texts: Iterable[str]) -> np.ndarray:
     return np.fromiter((xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass")) for text in texts), np.uint64)
 
 
-def group_numbers(keys: np.ndarray) -> np.ndarray:
-    """Number the different keys, int32 array (rows,); with less memory than `np.unique`."""
-    order = np.argsort(keys).astype(np.int32)
-    keys, numbers = keys[order], np.empty(len(keys), np.int32)
-    numbers[order] = np.cumsum(np.r_[False, keys[1:] != keys[:-1]][: len(keys)], dtype=np.int32)
-    return numbers
+def first_rows(keys: np.ndarray) -> np.ndarray:
+    """The first row with the key of each row, int32 array (rows,); with less memory than `np.unique`."""
+    order = np.argsort(keys, kind="stable").astype(np.int32)
+    keys, first = keys[order], np.empty(len(keys), np.int32)
+    new = np.r_[True, keys[1:] != keys[:-1]][: len(keys)]
+    first[order] = order[new][np.cumsum(new, dtype=np.int32) - 1]
+    return first
 
 
 class RowNumbers:

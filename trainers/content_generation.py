@@ -20,7 +20,7 @@ from .artifact import load_artifact
 from .baselines.content_generation import generation_baselines
 from .candidate_ranking import fit_weights, rank
 from .checkpoints import find_checkpoint, load_tokenizer
-from .columns import column_array, column_values, hashes_of
+from .columns import column_array, column_values, first_rows, hashes_of
 from .distractors import distractor_report, other_answers
 from .generation_evaluation import (
     attribute_accuracy,
@@ -136,8 +136,7 @@ class ContentGenerationTrainer(LanguageModelTrainer):
         """`encode` of a split, texts in the order in which they stand first."""
         order = np.arange(len(rows))
         if self.shared:
-            first, text = np.unique(hashes_of(column_values(rows, "context")), return_index=True, return_inverse=True)[1:]
-            order = np.argsort(first[text], kind="stable")
+            order = np.argsort(first_rows(hashes_of(column_values(rows, "context"))), kind="stable")
         rows = rows.select_columns(["context", "question", "answers", "attributes", "distractors"]).select(order)
         told = {"numbers": order, "names": self.attribute_names, "tokenizer": tokenizer, "settings": self.settings}
         return rows.map(

@@ -20,7 +20,7 @@ from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBas
 from .arguments import ModelArguments
 from .baselines.resource_recommendation import alike_for_all, at_random, by_rank, by_similarity, mean_of_last, popularity
 from .checkpoints import load_classifier
-from .columns import column_array, column_values, group_numbers, hashes_of
+from .columns import column_array, column_values, first_rows, hashes_of
 from .gradient_cache import backward_in_parts
 from .model_selection import changed
 from .parser import ConfigurationError
@@ -99,7 +99,7 @@ class RetrievalTrainer(RecommendationTrainer):
         self.settings, self.chunk_size, self.hard_negatives, self.both_ways = settings, chunk_size, hard_negatives, both_ways
         settings.rerank, self.reranker = rerank, None
         self.catalogue = resources
-        self.copies = group_numbers(hashes_of(column_values(resources, "group_id")))
+        self.copies = first_rows(hashes_of(column_values(resources, "group_id")))
         self.query_texts, owners, self.pairs = self._training_pairs(splits["train"])
         if len(self.pairs) < 2:
             raise ConfigurationError("there is no second pair of a query and a resource to train on.")
