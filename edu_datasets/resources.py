@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 
-from .arrow_cache import RowWriter, column_values
+from .arrow_cache import BLOCK, RowWriter, column_values
 from .errors import DataError, in_file
 from .essays import find_data_dir
 from .files import Table, as_seconds, as_text, decode, read_bytes, read_table, require_file, unknown_data_set
@@ -353,8 +353,9 @@ def _assemble(source: _Source, folds: tuple[int, int, int], cuts: tuple) -> Reso
     if groups.max() == 0:
         raise DataError(f"the resources of {source.name} all have the same text.", expected="texts that tell them apart")
     resources = source.resources.map(
-        _with_group, batched=True, with_indices=True, fn_kwargs={"groups": groups}, features=RESOURCES, desc="near-duplicates"
-    )
+        _with_group, batched=True, batch_size=BLOCK, with_indices=True, fn_kwargs={"groups": groups}, features=RESOURCES,
+        desc="near-duplicates",
+    )  # fmt: skip
     left_out, protocol = source.left_out, ""
     answers = np.fromiter(map(len, column_values(source.topics, "resource_ids")), np.int64)
     all_topics = queries = source.topics.select(np.flatnonzero(answers >= source.min_resources))
