@@ -101,7 +101,7 @@ class QuestionAnsweringTrainer(EduTrainer):
         """`encode` of a split."""
         unknown = {"token_type_ids"} - set(self.tokenizer.model_input_names)
         return rows.map(
-            encode, batched=True, with_indices=True, remove_columns=rows.column_names,
+            encode, batched=True, batch_size=512, with_indices=True, remove_columns=rows.column_names,
             features=Features({name: kind for name, kind in WINDOW.items() if name not in unknown}),
             fn_kwargs={"tokenizer": self.tokenizer, "settings": self.settings}, num_proc=self.workers, desc=f"windows of {name}",
         )  # fmt: skip
