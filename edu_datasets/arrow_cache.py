@@ -203,3 +203,8 @@ def column_values(dataset: Dataset, name: str) -> Iterator[Any]:
     """The values of a column, a block in memory at a time (iterating `dataset[name]` reads whole rows)."""
     for block in dataset.select_columns([name]).iter(BLOCK):
         yield from block[name]
+
+
+def is_on_disk(dataset: Dataset) -> bool:
+    """Whether the rows are in files, as `--streaming` leaves them."""
+    return bool(dataset.cache_files)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from .arrow_cache import column_values
+from .arrow_cache import column_values, is_on_disk
 from .dialogue_rows import DialogueColumns, Part, check_dialogues, to_dialogues
 from .errors import DataError, in_file
 from .essays import SAMPLE_SCHOOL, find_data_dir, read_hub
@@ -224,7 +224,7 @@ def _histories(dataset: Dataset) -> Iterator[str]:
 
 
 def _groups(dataset: Dataset) -> np.ndarray:
-    return connected_groups(column_values(dataset, "group_id"), _histories(dataset), streaming=bool(dataset.cache_files))
+    return connected_groups(column_values(dataset, "group_id"), _histories(dataset), streaming=is_on_disk(dataset))
 
 
 def _assemble(parts: dict[str, Part], name: str, split_by: str, seed: int, overlaps: str, protocol: str = "") -> DialogueDataset:

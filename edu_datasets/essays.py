@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from .arrow_cache import RowWriter, column_values
+from .arrow_cache import RowWriter, column_values, is_on_disk
 from .errors import DataError, in_file
 from .files import (
     Table,
@@ -500,7 +500,7 @@ def _assemble(
 def _groups(dataset: Dataset) -> np.ndarray:
     """Essays that may not be parted: one learner's (or what `--split_by` names), or one text."""
     texts = text_keys(column_values(dataset, "text"))
-    return connected_groups(column_values(dataset, "group_id"), texts, streaming=bool(dataset.cache_files))
+    return connected_groups(column_values(dataset, "group_id"), texts, streaming=is_on_disk(dataset))
 
 
 def _finish(data: EssayDataset, ranges: dict[str, tuple], options: dict, parts: dict[str, _Part]) -> EssayDataset:

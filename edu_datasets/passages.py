@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from .arrow_cache import RowWriter, column_values
+from .arrow_cache import RowWriter, column_values, is_on_disk
 from .errors import DataError, in_file
 from .essays import SAMPLE_SCHOOL, find_data_dir, read_hub
 from .files import Table, decode, own_files, read_bytes, read_table, unknown_data_set
@@ -112,7 +112,7 @@ class PassageDataset(Provenance):
         heads = ("questions", "stories", "passages", "words", "literal", "near", "nowhere", "unanswerable")
         lines += [f"  {'':10} " + " ".join(f"{h:>9}" for h in heads[:-1]) + f" {heads[-1]}"]
         for split, rows in self.splits.items():
-            new = first_rows(column_keys(rows, "passage_id"), bool(rows.cache_files)) == np.arange(len(rows), dtype=np.int32)
+            new = first_rows(column_keys(rows, "passage_id"), is_on_disk(rows)) == np.arange(len(rows), dtype=np.int32)
             words = sum(len(c.split()) for c, first in zip(column_values(rows, "context"), new, strict=True) if first)
             stories, passages = count_different(column_keys(rows, "story_id")), int(new.sum())
             counts = [len(rows), stories, passages, round(words / passages), *self.answer_counts(split).values()]
@@ -256,7 +256,7 @@ def add_unanswerable(dataset: Dataset, share: float, seed: int) -> Dataset:
     first = first[np.argsort(story[first], kind="stable")]
     stories = story[first]
     rng = np.random.default_rng(seed)
-    with RowWriter(PASSAGES, bool(dataset.cache_files)) as made:
+    with RowWriter(PASSAGES, is_on_disk(dataset)) as made:
         for i in rng.permutation(answerable):
             if len(made) >= wanted:
                 break
@@ -283,7 +283,7 @@ def add_unanswerable(dataset: Dataset, share: float, seed: int) -> Dataset:
 def _groups(dataset: Dataset) -> np.ndarray:
     """Rows that may not be parted: one story, one context, or one question with the same answer."""
     contexts = text_keys(column_values(dataset, "context"))
-    streaming = bool(dataset.cache_files)
+    streaming = is_on_disk(dataset)
     return connected_groups(column_values(dataset, "story_id"), contexts, _pair_keys(dataset), streaming=streaming)
 
 
@@ -321,7 +321,7 @@ def _overlaps(given: DatasetDict) -> list[str]:
     counts: Counter[tuple[str, str, str]] = Counter()
     for column in ("story_id", "context"):
         counts.update((column, split, other) for _, split, other, _, _ in find_leaks(given, [column]))
-    pairs = {split: keys_of(_pair_keys(rows), bool(rows.cache_files)) for split, rows in given.items()}
+    pairs = {split: keys_of(_pair_keys(rows), is_on_disk(rows)) for split, rows in given.items()}
     counts.update(("pair", split, other) for split, other, _, _ in shared_keys(pairs))
     what = {"story_id": "a story", "context": "a context", "pair": "question and answer"}
     return [f"{n} questions of {o} share {what[column]} with {s}." for (column, s, o), n in counts.items()]

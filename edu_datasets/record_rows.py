@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from .arrow_cache import BLOCK, RowWriter, column_values
+from .arrow_cache import BLOCK, RowWriter, column_values, is_on_disk
 from .errors import DataError
 from .files import Table, as_text, check_names, closest, refuse_again, refuse_bad_rows
 from .row_arrays import FirstRows, blocks, count_different, from_values, key_of, keys_of, row_numbers, zeros
@@ -442,7 +442,7 @@ def refuse_twins(part: Part, columns: RecordColumns, kinds: Mapping[str, str], t
         DataError: Names the column.
     """
     regression, warnings = target.task == "regression", []
-    y = _ranks(targets(part.dataset), bool(part.dataset.cache_files))
+    y = _ranks(targets(part.dataset), is_on_disk(part.dataset))
     begin = part.dataset.select(range(min(FIRST, len(y))))
     places = {"numbers": itertools.count(), "categories": itertools.count()}
     for name, kind in kinds.items():
@@ -475,7 +475,7 @@ def refuse_twins(part: Part, columns: RecordColumns, kinds: Mapping[str, str], t
 
 def targets(dataset: Dataset) -> np.ndarray:
     """The target of each row, float64 array."""
-    return from_values(column_values(dataset, "target"), float, bool(dataset.cache_files))
+    return from_values(column_values(dataset, "target"), float, is_on_disk(dataset))
 
 
 def _known(dataset: Dataset, column: str, place: int) -> tuple[np.ndarray, np.ndarray]:

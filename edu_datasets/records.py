@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from .arrow_cache import column_values
+from .arrow_cache import column_values, is_on_disk
 from .errors import DataError, in_file
 from .essays import find_data_dir, read_hub
 from .files import Table, as_text, closest, own_files, read_table, unknown_data_set
@@ -372,7 +372,7 @@ def _check_given_splits(given: DatasetDict, parts: dict[str, Part], columns: Rec
 
 def _folds(dataset: Dataset, task: str, k: int, seed: int) -> np.ndarray:
     """The fold of each row; no group is cut, and classes or fifths of a quantity are balanced."""
-    y, streaming = targets(dataset), bool(dataset.cache_files)
+    y, streaming = targets(dataset), is_on_disk(dataset)
     strata = np.searchsorted(np.quantile(y, [0.2, 0.4, 0.6, 0.8]), y) if task == "regression" else y
     groups = connected_groups(column_values(dataset, "group_id"), streaming=streaming)
     return fold_numbers(groups, strata, k, seed, streaming)
@@ -381,7 +381,7 @@ def _folds(dataset: Dataset, task: str, k: int, seed: int) -> np.ndarray:
 def _cut(dataset: Dataset, task: str, seed: int, test: np.ndarray) -> DatasetDict:
     """Test as stated by a bool for each row, validation a fifth of the rest, train; without test rows two splits."""
     validation = ~test
-    validation[validation] = _folds(select_rows(dataset, ~test), task, 5, seed) == 0
+    validation[validation] = _folds(select_rows(dataset, validation), task, 5, seed) == 0
     splits = {"train": ~(test | validation), "validation": validation} | ({"test": test} if test.any() else {})
     return DatasetDict({name: select_rows(dataset, rows) for name, rows in splits.items()})
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from datasets import Dataset
 
-from .arrow_cache import RowWriter, column_values
+from .arrow_cache import RowWriter, column_values, is_on_disk
 from .errors import DataError
 from .files import Table, as_seconds, as_text, check_names, closest, refuse_again, refuse_bad_rows
 from .row_arrays import FirstRows, row_numbers, select_rows
@@ -50,7 +50,7 @@ class ResourceIds:
     """The ids of a catalogue and the row of each, in 16 bytes an id."""
 
     def __init__(self, resources: Dataset):
-        self.resources, self._rows = resources, FirstRows(bool(resources.cache_files))
+        self.resources, self._rows = resources, FirstRows(is_on_disk(resources))
         for row, name in enumerate(self):
             self._rows.add(name, row)
 

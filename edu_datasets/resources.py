@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 
-from .arrow_cache import BLOCK, RowWriter, column_values
+from .arrow_cache import BLOCK, RowWriter, column_values, is_on_disk
 from .errors import DataError, in_file
 from .essays import find_data_dir
 from .files import Table, as_seconds, as_text, decode, read_bytes, read_table, require_file, unknown_data_set
@@ -113,7 +113,7 @@ class ResourceDataset(Provenance):
         if split != "train":
             _, counts, ordered = _by_learner(past, rows)
             histories, targets = _runs(ordered, counts), histories
-        with RowWriter(HISTORIES, bool(self.resources.cache_files)) as found:
+        with RowWriter(HISTORIES, is_on_disk(self.resources)) as found:
             for name, known, wanted in zip(names, histories, targets, strict=False):
                 found.append(_history(name, known, wanted))
             return found.dataset()
@@ -349,7 +349,7 @@ class _Said(Sequence):
 def _assemble(source: _Source, folds: tuple[int, int, int], cuts: tuple) -> ResourceDataset:
     if len(source.resources) < 2:
         raise DataError(f"{source.name} has {len(source.resources)} resource.", expected="several, or there is nothing to choose")
-    groups = near_duplicate_groups(_Said(source.resources), streaming=bool(source.resources.cache_files))
+    groups = near_duplicate_groups(_Said(source.resources), streaming=is_on_disk(source.resources))
     if groups.max() == 0:
         raise DataError(f"the resources of {source.name} all have the same text.", expected="texts that tell them apart")
     resources = source.resources.map(
@@ -460,7 +460,7 @@ def _hold_out(topics: Dataset, sides: Sequence[str], ids: ResourceIds) -> tuple[
     Returns:
         The splits; bool array (resources,) of what training may use; how many training topics have nothing left.
     """
-    streaming = bool(ids.resources.cache_files)
+    streaming = is_on_disk(ids.resources)
     group = first_rows(column_keys(ids.resources, "group_id"), streaming)
     held = np.zeros(len(group), bool)  # by the first of a group
     for relevant, side in zip(column_values(topics, "resource_ids"), sides, strict=True):
@@ -510,7 +510,7 @@ def _cut_time(source: _Source, validation_from: str | float | None, test_from: s
         "cold_learner": (_earliest(learner, time) >= starts[side]) & (side > 0),
         "cold_resource": _earliest(resource, time) >= cut[0],
     }
-    with RowWriter(INTERACTIONS, bool(source.interactions.cache_files)) as rows:
+    with RowWriter(INTERACTIONS, is_on_disk(source.interactions)) as rows:
         for i in range(len(time)):
             known = {"learner_id": learners[learner[i]], "resource_id": resources[resource[i]], "time": float(time[i])}
             rows.append(known | {name: bool(values[i]) for name, values in flags.items()})

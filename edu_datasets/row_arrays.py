@@ -17,7 +17,7 @@ import pyarrow
 import xxhash
 from datasets import Dataset
 
-from .arrow_cache import cache_folder, column_values
+from .arrow_cache import cache_folder, column_values, is_on_disk
 
 LONG = 65_536
 """From so many rows on, `streaming` keeps numbers on disk; operations take so many at a time."""
@@ -186,7 +186,7 @@ def keys_of(texts: Iterable[str], streaming: bool = False) -> np.ndarray:
 
 def column_keys(dataset: Dataset, name: str) -> np.ndarray:
     """`key_of` of each value of a column of texts, on disk where the dataset is."""
-    return keys_of(column_values(dataset, name), bool(dataset.cache_files))
+    return keys_of(column_values(dataset, name), is_on_disk(dataset))
 
 
 def count_different(values: np.ndarray) -> int:

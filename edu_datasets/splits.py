@@ -10,7 +10,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 from sklearn.model_selection import StratifiedGroupKFold
 
-from .arrow_cache import column_values
+from .arrow_cache import column_values, is_on_disk
 from .errors import DataError
 from .row_arrays import SPREAD, blocks, first_rows, keys_of, select_rows, zeros
 
@@ -121,7 +121,7 @@ def k_folds(groups: Sequence[int], strata: Iterable[str], k: int, seed: int) -> 
 
 def split_by_group(dataset: Dataset, groups: Sequence[int], strata: Iterable[str], seed: int) -> DatasetDict:
     """Train, validation and test with 60, 20 and 20 percent of the rows, no group cut, strata balanced."""
-    folds = fold_numbers(groups, strata, 5, seed, bool(dataset.cache_files))
+    folds = fold_numbers(groups, strata, 5, seed, is_on_disk(dataset))
     parts = {"train": folds >= 2, "validation": folds == 1, "test": folds == 0}
     return DatasetDict({name: select_rows(dataset, rows) for name, rows in parts.items()})
 
@@ -139,7 +139,7 @@ def cut_missing(given: DatasetDict, groups: Sequence[int], strata: Sequence[str]
     if len(missing) == 2:
         return split_by_group(train, groups, strata, seed)
     if missing:
-        folds = fold_numbers(groups, strata, 5, seed, bool(train.cache_files))
+        folds = fold_numbers(groups, strata, 5, seed, is_on_disk(train))
         parts = {missing[0]: folds == 0, "train": folds != 0}
         given = DatasetDict({**given, **{name: select_rows(train, rows) for name, rows in parts.items()}})
     return given
@@ -204,7 +204,7 @@ def halve_validation(splits: DatasetDict, seed: int) -> DatasetDict:
         cut, and serves as both.
     """
     rows = splits["validation"]
-    names, streaming = rows.column_names, bool(rows.cache_files)
+    names, streaming = rows.column_names, is_on_disk(rows)
     texts = [text_keys(column_values(rows, c)) for c in ("text", "context") if c in names]
     strata = next((column_values(rows, c) for c in ("prompt_id", "target", "answerable") if c in names), [""] * len(rows))
     groups = connected_groups(column_values(rows, "group_id" if "group_id" in names else "story_id"), *texts, streaming=streaming)
@@ -239,7 +239,7 @@ def find_leaks(splits: DatasetDict, columns: Sequence[str]) -> list[tuple[str, s
     leaks = []
     for column in columns if len(splits) > 1 else ():
         texts = {name: text_keys(map(str, column_values(rows, column))) for name, rows in splits.items()}
-        keys = {name: keys_of(texts[name], bool(rows.cache_files)) for name, rows in splits.items()}
+        keys = {name: keys_of(texts[name], is_on_disk(rows)) for name, rows in splits.items()}
         leaks += [(column, *leak) for leak in shared_keys(keys)]
     return leaks
 
